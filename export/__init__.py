@@ -1,0 +1,1 @@
+"""From weights to something that runs: the bundle, its runtime, the ONNX writers."""

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: features, decoders and sound models. No files, no clock, no asyncio."""
