@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Generator
 
 # Before anything can load liblsl or start a pool of threads: streams of other programs (and of
-# another run of this suite) must not be seen, and spinning threads would starve the real-time parts.
+# another run of this suite) must not be seen, and spinning threads would starve what is live.
 os.environ.setdefault("HEARBACK_LSL_SESSION", f"test-{uuid.uuid4()}")
 os.environ.pop("LSLAPICFG", None)
 os.environ.pop("HEARBACK_LSL", None)
