@@ -1,0 +1,582 @@
+"""The recorder of a session: takes everything, waits for nothing, and says when it cannot write.
+
+Whoever gives it something only puts bytes into a queue in memory. One thread takes what the
+sources bring and watches over the other; the other writes, several times between two blinks of
+an eye. When the disk is full, slow, removed or read-only the session goes on: what was not
+written waits in memory and is written as soon as that works again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from numpy.typing import ArrayLike
+
+from models.errors import FileError, HearbackError
+from stream.backlog import Backlog
+from stream.json_lines import finite
+from stream.messages import Chunk, Marker
+from stream.recorder_streams import EventReader, as_sent, event_record, source_stream
+from stream.safe_file import SafeFile, say_why
+from stream.xdf import XdfWriter
+from stream.xdf_chunks import (
+    XdfChunk,
+    boundary_chunk,
+    clock_offset_chunk,
+    header_chunk,
+    sample_chunks,
+    string_chunk,
+)
+from stream.xdf_header import ChannelFormat, XdfStream
+
+if TYPE_CHECKING:
+    from stream.lsl import SourceInfo
+
+__all__ = ["Recorder", "RecorderStatistics", "StreamCount"]
+
+logger = logging.getLogger(__name__)
+
+_INTAKE_S = 0.015  # sources are asked this often
+_WRITE_S = 0.015  # and the disk is given what there is this often: together far below 100 ms
+_GROUP_BYTES = 4 << 20  # largest single write
+_TICK_S = 0.1  # the watchdog looks this often
+_HANG_TICKS = 6  # so many looks without a sign of life mean that the writer hangs
+_PLACE_S = 0.25  # is the file still where it was?
+_RETRY_S = 0.5  # after a failure
+_BOUNDARY_S = 10.0  # as LabRecorder does
+
+EVENTS = "hearback events"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCount:
+    """What became of the samples of one stream."""
+
+    name: str
+    written: int  # samples that are in the file
+    waiting: int  # samples in memory
+    lost: int  # samples that are nowhere, because the memory limit was reached
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatistics:
+    """How the recording stands."""
+
+    path: Path
+    events_path: Path
+    n_bytes: int  # in the XDF file
+    waiting_bytes: int  # in memory
+    waiting_s: float  # age of the oldest of them
+    failures: int  # how many times something went wrong so far
+    failed: str | None  # what is wrong now
+    streams: tuple[StreamCount, ...]
+
+    @property
+    def lost(self) -> int:
+        """Samples of all streams that are in no file and will never be."""
+        return sum(stream.lost for stream in self.streams)
+
+
+@dataclass(slots=True)
+class _Stream:
+    header: XdfStream
+    taken: int = 0
+    lost: int = 0
+    lost_since: float = float("nan")
+    lost_until: float = float("nan")
+    lost_told: int = 0
+    complained: bool = False
+
+
+@dataclass(slots=True)
+class _Source:
+    stream_id: int
+    info: SourceInfo
+    reader: EventReader
+    clock_offsets: Callable[[], Sequence[tuple[float, float]]] | None
+    n_offsets: int = 0
+
+
+@dataclass(slots=True)
+class _Health:
+    """What is wrong now, one sentence for each kind of trouble."""
+
+    on_failure: Callable[[str], None]
+    troubles: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def raise_(self, kind: str, sentence: str) -> bool:
+        """Note a trouble; tell it if it is new, and return whether it is."""
+        with self.lock:
+            if kind in self.troubles:
+                return False
+            self.troubles[kind] = sentence
+            self.count += 1
+        logger.error("Recording: %s", sentence)
+        try:
+            self.on_failure(sentence)
+        except Exception:  # the recorder must outlive whoever listens to it
+            logger.exception("The listener to recording failures failed itself.")
+        return True
+
+    def clear(self, kind: str) -> bool:
+        """Forget a trouble that is over; return whether there was one."""
+        with self.lock:
+            return self.troubles.pop(kind, None) is not None
+
+    def first(self) -> str | None:
+        with self.lock:
+            return next(iter(self.troubles.values()), None)
+
+
+class Recorder:
+    """Writes `recording.xdf` and `events.jsonl` into a folder; also a context manager.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Made if it is not there. Files in it are never overwritten: new ones get a number.
+    on_failure : callable
+        Told one sentence, once for each outage and within a second, when something cannot be
+        written. Called from a thread of the recorder.
+    memory_limit_bytes : int
+        What waits in memory while nothing can be written; beyond it samples are lost, counted,
+        and said.
+    clock : callable or None
+        The time of events without one, in s; None: the LSL clock.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be made now. Later trouble goes to `on_failure` instead.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        on_failure: Callable[[str], None],
+        memory_limit_bytes: int = 256 << 20,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(
+                f"Could not make the folder {folder}: {say_why(error)}. "
+                "Choose another one with --out."
+            ) from error
+        self._clock = clock or _lsl_clock
+        self._health = _Health(on_failure)
+        self._limit = memory_limit_bytes
+        self._chunks: Backlog[XdfChunk] = Backlog(memory_limit_bytes)
+        self._lines: Backlog[bytes] = Backlog(memory_limit_bytes // 4)
+        self._streams: dict[int, _Stream] = {}
+        self._sources: list[_Source] = []
+        self._lock = threading.Lock()
+        self._xdf = XdfWriter(folder / "recording.xdf")
+        try:
+            self._events_file = SafeFile(folder / "events.jsonl")
+        except FileError:
+            self._xdf.file.close()
+            raise
+        self._intake: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
+        self._beat = 0
+        self._stop_intake = threading.Event()
+        self._stop_writer = threading.Event()
+        self._give_up_at = float("inf")
+        self._closed = False
+        self._events_id = self.add_stream(EVENTS, "Markers", 1, channel_format="string")
+
+    # What the session calls: none of it waits for the disk, none of it raises.
+
+    @property
+    def path(self) -> Path:
+        """The XDF file."""
+        return self._xdf.path
+
+    @property
+    def failed(self) -> str | None:
+        """What is wrong now, in one sentence; None if all is well."""
+        return self._health.first()
+
+    def add_source(
+        self,
+        info: SourceInfo,
+        reader: EventReader,
+        *,
+        clock_offsets: Callable[[], Sequence[tuple[float, float]]] | None = None,
+    ) -> int:
+        """Record everything that comes through this reader, from now on.
+
+        Parameters
+        ----------
+        info : SourceInfo
+            Who sends, and in which unit.
+        reader : Reader
+            A reader of its timeline that nobody else uses; read here, from a thread.
+        clock_offsets : callable or None
+            Returns all measurements (local time, s; offset, s) of the sender's clock so far.
+            None: the stamps are on the clock of this machine.
+
+        Returns
+        -------
+        stream_id : int
+        """
+        stream_id = self._open(source_stream(info), local=clock_offsets is None)
+        with self._lock:
+            self._sources.append(_Source(stream_id, info, reader, clock_offsets))
+        return stream_id
+
+    def add_stream(
+        self,
+        name: str,
+        type: str,  # noqa: A002 -- what LSL and XDF call it
+        n_channels: int,
+        *,
+        sfreq_hz: float = 0.0,
+        labels: Sequence[str] = (),
+        units: Sequence[str] = (),
+        channel_format: ChannelFormat = "float32",
+        desc_xml: str = "",
+    ) -> int:
+        """Open a stream of our own, stamped on the LSL clock of this machine.
+
+        Raises
+        ------
+        SettingError
+            If labels or units are not as many as channels.
+        """
+        header = XdfStream(
+            name=name,
+            type=type,
+            n_channels=n_channels,
+            channel_format=channel_format,
+            sfreq_hz=sfreq_hz,
+            labels=tuple(labels),
+            units=tuple(units),
+            source_id=f"hearback {name}",
+            desc_xml=desc_xml,
+            can_drop_samples=sfreq_hz > 0,
+        )
+        return self._open(header, local=True)
+
+    def write(self, stream_id: int, stamps: ArrayLike, samples: ArrayLike) -> None:
+        """Record numbers: stamps (n,) in s, samples (n, n_channels)."""
+        stream = self._streams[stream_id]
+        try:
+            chunks = sample_chunks(stream_id, stream.header, stamps, samples)
+        except (HearbackError, TypeError, ValueError) as error:
+            self._complain(stream, error)
+            return
+        for chunk in chunks:
+            self._keep(chunk)
+
+    def write_text(self, stream_id: int, stamp: float, text: str) -> None:
+        """Record one text."""
+        stream = self._streams[stream_id]
+        try:
+            chunk = string_chunk(stream_id, stream.header, stamp, [text])
+        except (HearbackError, TypeError, ValueError) as error:
+            self._complain(stream, error)
+            return
+        self._keep(chunk)
+
+    def event(self, what: str | Mapping[str, Any], stamp: float | None = None) -> None:
+        """Record what happened: into the stream of events, and into `events.jsonl` for people."""
+        when = self._clock() if stamp is None else float(stamp)
+        record = {"text": what} if isinstance(what, str) else dict(what)
+        try:
+            text = json.dumps(finite(record), default=str, ensure_ascii=False)
+            line = {"t": when, "utc": datetime.now(UTC).isoformat(), **record}
+            raw = json.dumps(finite(line), default=str, ensure_ascii=False).encode() + b"\n"
+        except (TypeError, ValueError) as error:
+            self._complain(self._streams[self._events_id], error)
+            return
+        self.write_text(self._events_id, when, text)
+        self._lines.add(raw, len(raw))
+
+    def statistics(self) -> RecorderStatistics:
+        """Return how the recording stands."""
+        with self._lock:
+            streams = list(self._streams.items())
+        counts = []
+        for stream_id, stream in streams:
+            written = self._xdf.n_samples(stream_id)
+            counts.append(
+                StreamCount(stream.header.name, written, stream.taken - written, stream.lost)
+            )
+        return RecorderStatistics(
+            path=self._xdf.path,
+            events_path=self._events_file.path,
+            n_bytes=self._xdf.size,
+            waiting_bytes=self._chunks.n_bytes + self._lines.n_bytes,
+            waiting_s=max(self._chunks.age_s(), self._lines.age_s()),
+            failures=self._health.count,
+            failed=self.failed,
+            streams=tuple(counts),
+        )
+
+    def start(self) -> None:
+        """Start the two threads; a second call does nothing."""
+        if self._writer is None and not self._closed:
+            self._start_writer()
+            self._start_intake()
+
+    def close(self, *, timeout_s: float = 10.0) -> RecorderStatistics:
+        """Take what the sources still hold, write all, and close the files.
+
+        Stop the sources first, so that they hold all that came. Returns after `timeout_s` at the
+        latest, whatever the disk does; what is not in the file then is told to `on_failure`.
+        """
+        if self._closed:
+            return self.statistics()
+        self.start()
+        self._closed = True
+        self._give_up_at = time.monotonic() + timeout_s
+        self._stop_intake.set()
+        if self._intake is not None:
+            self._intake.join(timeout_s)
+        self._collect()
+        self._tell_losses()
+        self._stop_writer.set()
+        if self._writer is not None:
+            self._writer.join(max(0.5, self._give_up_at - time.monotonic() + 0.5))
+        left = self._chunks.n_bytes + self._lines.n_bytes
+        if left:
+            self._health.raise_(
+                "end", f"{left} bytes could not be written to {self._xdf.path} before the end."
+            )
+        return self.statistics()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Into the queue.
+
+    def _open(self, header: XdfStream, *, local: bool) -> int:
+        with self._lock:
+            stream_id = len(self._streams) + 1
+            self._streams[stream_id] = _Stream(header)
+            self._keep(header_chunk(stream_id, header), essential=True)
+            if local:
+                # Without one, pyxdf warns that it cannot synchronise the stream.
+                offset = clock_offset_chunk(stream_id, self._clock(), 0.0)
+                self._keep(offset, essential=True)
+        return stream_id
+
+    def _keep(self, chunk: XdfChunk, *, essential: bool = False) -> None:
+        kept = self._chunks.add(chunk, len(chunk.data), essential=essential)
+        stream = self._streams.get(chunk.stream_id)
+        if stream is None or not chunk.n_samples:
+            return
+        if kept:
+            stream.taken += chunk.n_samples
+            return
+        if stream.lost == stream.lost_told:
+            stream.lost_since = chunk.first_stamp
+        stream.lost += chunk.n_samples
+        stream.lost_until = chunk.last_stamp
+        self._health.raise_(
+            "memory",
+            f"{self._limit >> 20} MiB wait for the disk and no more are kept: samples are being "
+            f"lost from the recording. Make room on the disk of {self._xdf.path}.",
+        )
+
+    def _complain(self, stream: _Stream, error: Exception) -> None:
+        """Say once for each stream that something given to it cannot be recorded."""
+        if not stream.complained:
+            stream.complained = True
+            self._health.raise_(
+                f"stream {stream.header.name}",
+                f"Something given to stream {stream.header.name!r} cannot be recorded: {error}",
+            )
+
+    def _tell_losses(self) -> None:
+        """Write down what was lost at the memory limit, once there is room again."""
+        for stream in list(self._streams.values()):
+            if stream.lost > stream.lost_told:
+                n_lost, stream.lost_told = stream.lost - stream.lost_told, stream.lost
+                self.event(
+                    {
+                        "kind": "not recorded",
+                        "stream": stream.header.name,
+                        "n_lost": n_lost,
+                        "t_start": stream.lost_since,
+                        "t_stop": stream.lost_until,
+                    }
+                )
+
+    # The intake thread.
+
+    def _start_intake(self) -> None:
+        self._intake = threading.Thread(target=self._take, name="recorder-intake", daemon=True)
+        self._intake.start()
+
+    def _take(self) -> None:
+        next_tick = time.monotonic() + _TICK_S
+        next_boundary = time.monotonic() + _BOUNDARY_S
+        last_beat, silent_ticks = self._beat, 0
+        while not self._stop_intake.wait(_INTAKE_S):
+            self._collect()
+            now = time.monotonic()
+            if now >= next_boundary:
+                next_boundary = now + _BOUNDARY_S
+                self._keep(boundary_chunk())
+            if now < next_tick:
+                continue
+            # Looks are counted, not seconds: after the whole process was stopped, or had no
+            # processor, one look is due and the writer is not blamed.
+            next_tick = now + _TICK_S
+            silent_ticks = silent_ticks + 1 if self._beat == last_beat else 0
+            last_beat = self._beat
+            self._watch(silent_ticks)
+
+    def _watch(self, silent_ticks: int) -> None:
+        """Look after the writer: restart it if it died, say so if it hangs."""
+        if self._writer is None or not self._writer.is_alive():
+            self._health.raise_("writer", "The thread that writes has died; it is started again.")
+            self._start_writer()
+        elif silent_ticks >= _HANG_TICKS:
+            self._health.raise_(
+                "hang",
+                f"The disk has not answered for {silent_ticks * _TICK_S:.1f} s while "
+                f"{self._xdf.path} was written; what comes waits in memory.",
+            )
+        elif silent_ticks == 0:
+            self._over("hang", "The disk answers again.")
+
+    def _collect(self) -> None:
+        """Take what the sources have brought since the last time."""
+        with self._lock:
+            sources = list(self._sources)
+        for source in sources:
+            try:
+                self._collect_from(source)
+            except Exception as error:  # one broken source must not stop the others
+                logger.debug("Reading a source failed", exc_info=True)
+                self._health.raise_(
+                    f"source {source.stream_id}",
+                    f"Stream {source.info.name!r} cannot be read for the recording: {error}",
+                )
+
+    def _collect_from(self, source: _Source) -> None:
+        if source.clock_offsets is not None:
+            offsets = list(source.clock_offsets())
+            for when, offset in offsets[source.n_offsets :]:
+                self._keep(clock_offset_chunk(source.stream_id, when, offset), essential=True)
+            source.n_offsets = len(offsets)
+        for event in source.reader.read():
+            if isinstance(event, Chunk):
+                samples = as_sent(source.info, event.samples)
+                self.write(source.stream_id, event.raw_stamps, samples)
+            elif isinstance(event, Marker):
+                self.write_text(source.stream_id, event.stamp, event.text)
+            else:
+                record = event_record(source.info.name, event)
+                self.event(record, event.raised)
+
+    # The writer thread.
+
+    def _start_writer(self) -> None:
+        self._writer = threading.Thread(target=self._write, name="recorder-writer", daemon=True)
+        self._writer.start()
+
+    def _write(self) -> None:
+        next_look = 0.0
+        retry_at = 0.0
+        while True:
+            stopping = self._stop_writer.wait(_WRITE_S)
+            self._beat += 1
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + _PLACE_S
+                self._look_after_files()
+                self._look_after_intake()
+            if now >= retry_at and not self._flush():
+                retry_at = time.monotonic() + (_WRITE_S if stopping else _RETRY_S)
+            empty = not len(self._chunks) and not len(self._lines)
+            if stopping and (empty or time.monotonic() > self._give_up_at):
+                break
+        self._close_files()
+
+    def _flush(self) -> bool:
+        """Write what waits; return False if the disk does not take it."""
+        try:
+            while group := self._chunks.first(_GROUP_BYTES):
+                self._xdf.put(group)
+                self._chunks.done(len(group))
+                self._beat += 1
+            while lines := self._lines.first(_GROUP_BYTES):
+                self._events_file.append(b"".join(lines))
+                self._lines.done(len(lines))
+                self._beat += 1
+        except FileError as error:
+            self._health.raise_(
+                "write", f"{error} The session goes on; what comes waits in memory."
+            )
+            return False
+        self._over("write", "The recording is written again.")
+        if self._health.clear("memory"):
+            self._tell_losses()
+        self._health.clear("writer")
+        return True
+
+    def _over(self, kind: str, text: str) -> None:
+        """Note that a trouble is over."""
+        if self._health.clear(kind):
+            logger.warning("Recording: %s", text)
+            self.event({"kind": "recorder", "text": text})
+
+    def _look_after_files(self) -> None:
+        """Put files back that were removed; say so when one was moved."""
+        for kind, file in (("xdf", self._xdf.file), ("events", self._events_file)):
+            trouble = file.whereabouts()
+            if trouble is None:
+                continue
+            self._health.raise_(f"place {kind}", trouble)
+            try:
+                if file.restore():
+                    self._over(f"place {kind}", f"All of it was put back as {file.path}.")
+            except FileError as error:
+                logger.debug("Recording: %s", error)
+
+    def _look_after_intake(self) -> None:
+        if self._intake is not None and not self._intake.is_alive() and not self._closed:
+            self._health.raise_("intake", "The thread that reads has died; it is started again.")
+            self._start_intake()
+
+    def _close_files(self) -> None:
+        try:
+            self._xdf.close()
+        except FileError as error:
+            self._health.raise_("end", f"The recording ends without its footers: {error}")
+        self._events_file.close()
+
+
+def _lsl_clock() -> float:
+    """Return the time on the LSL clock, in s."""
+    import pylsl
+
+    return float(pylsl.local_clock())
