@@ -1,0 +1,191 @@
+"""Which window is decoded next, and how long its sound may be: the present before the past.
+
+The contract: the age of the newest brain sample behind each output is at most one hop, plus the
+time the decoder takes, plus 50 ms. Two places keep it. `Backlog` leaves out windows that a decoder
+slower than the hop cannot reach. `SoundClock` keeps the sound that waits in the player at `lead_s`,
+whatever the windows and the loudspeaker's own clock do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Self
+
+from stream.messages import FeatureWindow
+
+__all__ = ["Backlog", "Batch", "SoundClock"]
+
+# A sender that puts 100 ms of samples in one chunk completes five windows of 20 ms at once. They
+# are one delivery, not a backlog: they are decoded in order and heard in order, up to this span.
+BURST_S = 0.2
+# A decoder this many hops slow may still finish what lies before the newest window.
+_HARMLESS_HOPS = 0.25
+# Deviations of the waiting sound below this are jitter; correcting them would be heard.
+_TOLERANCE_S = 0.015
+_REMEMBERED = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows that one piece of the stream completed together."""
+
+    number: int
+    before: float  # s, t_stop of the newest window known before
+    newest: float  # s, t_stop of the newest window in it
+
+
+class Backlog:
+    """Windows between features and decoder: bounded, closable, and only as old as is harmless.
+
+    Each delivery is sent whole. The decoder takes windows in order as long as going through all
+    that wait costs less than a quarter of a hop, or, within one delivery of at most 0.2 s, if the
+    decoder is faster than the hop. Otherwise the oldest is left out, and `on_skip` is told.
+
+    Parameters
+    ----------
+    hop_s : float
+        Time between two windows.
+    on_skip : callable
+        Called with each window that is left out.
+    """
+
+    def __init__(self, hop_s: float, on_skip: Callable[[FeatureWindow], None]) -> None:
+        self._hop_s = hop_s
+        self._on_skip = on_skip
+        self._waiting: deque[FeatureWindow] = deque()
+        self._changed = asyncio.Condition()
+        self._closed = False
+        self._costs: deque[float] = deque(maxlen=5)
+        self._batches: OrderedDict[int, Batch] = OrderedDict()
+        self._n_batches = 0
+        self._newest = float("-inf")
+
+    @property
+    def cost_s(self) -> float:
+        """What decoding one window takes: the median of the last five, 0 before the first."""
+        return statistics.median(self._costs) if self._costs else 0.0
+
+    def took(self, seconds: float) -> None:
+        """Note how long the decoder took for a window."""
+        self._costs.append(seconds)
+
+    def batch(self, window: FeatureWindow) -> Batch:
+        """Return the delivery that a window came with."""
+        return self._batches[window.seq]
+
+    async def send(self, windows: Sequence[FeatureWindow]) -> None:
+        """Put the windows of one delivery in; never waits for the decoder."""
+        if not windows:
+            return
+        async with self._changed:
+            before = self._newest if self._n_batches else windows[0].t_stop - self._hop_s
+            self._newest = windows[-1].t_stop
+            batch = Batch(self._n_batches, before, self._newest)
+            self._n_batches += 1
+            for window in windows:
+                self._waiting.append(window)
+                self._batches[window.seq] = batch
+            while len(self._batches) > _REMEMBERED:
+                self._batches.popitem(last=False)
+            self._leave_out()
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """No more windows will come; those that wait are still delivered."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> FeatureWindow:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or bool(self._waiting))
+            if not self._waiting:
+                raise StopAsyncIteration
+            self._leave_out()
+            return self._waiting.popleft()
+
+    def _leave_out(self) -> None:
+        cost = self.cost_s
+        while len(self._waiting) > 1:
+            oldest, newest = self._waiting[0], self._waiting[-1]
+            if (len(self._waiting) - 1) * cost <= _HARMLESS_HOPS * self._hop_s and (
+                newest.t_stop - oldest.t_stop <= max(BURST_S, 2 * self._hop_s)
+            ):
+                return
+            together = self._batches[oldest.seq].number == self._batches[newest.seq].number
+            if together and cost <= self._hop_s and newest.t_stop - oldest.t_stop <= BURST_S:
+                return
+            self._on_skip(self._waiting.popleft())
+
+
+class SoundClock:
+    """How many samples of sound the next window gets.
+
+    Normally exactly its hop, counted in whole samples without drift. If the sound that already
+    waits differs from what it should be by more than 15 ms (the decoder was late and the last
+    sound was held, or the loudspeaker's clock has run away from the brain's), the window gets so
+    much more or less that the waiting sound is right again.
+
+    Parameters
+    ----------
+    sample_rate_hz : int
+        Of the sound.
+    hop_samples : int
+        Between two windows, in samples of the stream.
+    sfreq_hz : float
+        Of the stream, as fast as it comes (a replay may be faster than what was recorded).
+    lead_s : float
+        Sound that should wait in the player when the sound of a window is put behind it.
+    """
+
+    def __init__(
+        self, *, sample_rate_hz: int, hop_samples: int, sfreq_hz: float, lead_s: float
+    ) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        self.lead_s = lead_s
+        self.hop_s = hop_samples / sfreq_hz
+        self._per_hop = Fraction(sample_rate_hz) * hop_samples / Fraction(sfreq_hz)
+        self._owed = Fraction(0)
+
+    def exact(self) -> int:
+        """Return the samples of the next hop; the fractions of a sample add up to whole ones."""
+        self._owed += self._per_hop
+        n = int(self._owed)
+        self._owed -= n
+        return n
+
+    def too_late(self, window: FeatureWindow, batch: Batch) -> bool:
+        """Tell whether a much newer window was known when this one came: its sound is left out."""
+        return batch.newest - window.t_stop > BURST_S
+
+    def n_samples(self, window: FeatureWindow, batch: Batch, waiting_s: float) -> int:
+        """Return the samples that the sound of `window` gets.
+
+        Parameters
+        ----------
+        window : FeatureWindow
+        batch : Batch
+            The delivery it came with.
+        waiting_s : float
+            Sound that waits in the player now.
+
+        Returns
+        -------
+        n : int
+            0 if so much sound waits that there is room for none.
+        """
+        n = self.exact()
+        since = max(batch.before, batch.newest - BURST_S)
+        ahead_s = max(0.0, window.t_stop - self.hop_s - since)  # windows of this delivery before it
+        excess_s = waiting_s - (self.lead_s + ahead_s)
+        if abs(excess_s) > _TOLERANCE_S:
+            n -= round(excess_s * self.sample_rate_hz)
+        return max(0, n)
