@@ -1,0 +1,201 @@
+"""Lab Streaming Layer as hearback uses it: this machine only unless asked, and finding streams."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import pylsl
+from pylsl.util import LostError, TimeoutError  # noqa: A004 - liblsl's own, not Python's
+
+from models.errors import SettingError, SourceError
+from stream.source_info import COUNTER_LABEL, COUNTER_MODULO, BoldInfo, SourceInfo, read_info
+
+__all__ = [
+    "COUNTER_LABEL",
+    "COUNTER_MODULO",
+    "BoldInfo",
+    "SourceInfo",
+    "StreamQuery",
+    "clock",
+    "configure",
+    "find_streams",
+    "resolve",
+    "search",
+]
+
+# With this, liblsl sends to 127.0.0.1 and to nothing else; its default floods every network card
+# with multicast, and streams of other labs show up here. Level -3 keeps its thread from writing
+# over the operator's terminal: what matters there is raised by us as events.
+_LOOPBACK = """[ports]
+IPv6 = disable
+[multicast]
+ResolveScope = machine
+[lab]
+KnownPeers = {{127.0.0.1}}
+SessionID = {session}
+[log]
+level = -3
+"""
+_LAN = """[lab]
+SessionID = {session}
+[log]
+level = -3
+"""
+_MIN_WAIT_S = 1.0  # shorter finds 1 or 2 of 4 streams of one machine
+
+_configured = False
+_lock = threading.Lock()
+
+
+def configure(*, lan: bool = False) -> None:
+    """Set liblsl up, once, before any other call to it.
+
+    Streams are sent and looked for on this machine only, unless `lan` is true or HEARBACK_LSL=lan.
+    A user's own LSLAPICFG is left alone. HEARBACK_LSL_SESSION names a session of its own: only
+    streams of the same session are seen.
+
+    Raises
+    ------
+    SettingError
+        If the name of the session could not stand in a configuration file.
+    """
+    global _configured
+    with _lock:
+        if _configured:
+            return
+        _configured = True
+        if os.environ.get("LSLAPICFG"):
+            return
+        session = os.environ.get("HEARBACK_LSL_SESSION", "default")
+        if not session or not all(char.isalnum() or char in "-_." for char in session):
+            raise SettingError(
+                f"HEARBACK_LSL_SESSION is {session!r}; expected letters, digits, '-', '_' and '.'."
+            )
+        lan = lan or os.environ.get("HEARBACK_LSL", "").lower() == "lan"
+        pylsl.set_config_content((_LAN if lan else _LOOPBACK).format(session=session))
+
+
+def clock() -> float:
+    """Return the local LSL time, s."""
+    now: float = pylsl.local_clock()
+    return now
+
+
+@dataclass(frozen=True, slots=True)
+class StreamQuery:
+    """What to look for; an empty entry matches any stream."""
+
+    name: str = ""
+    type: str = ""
+    source_id: str = ""
+
+    @property
+    def described(self) -> str:
+        """What is looked for, in words."""
+        parts = [
+            f"{what} '{value}'"
+            for what, value in (
+                ("named", self.name),
+                ("of type", self.type),
+                ("with source id", self.source_id),
+            )
+            if value
+        ]
+        return " ".join(["LSL stream", *parts])
+
+    @property
+    def predicate(self) -> str:
+        """The XPath predicate that liblsl sends to every stream that it can reach."""
+        pairs = (("name", self.name), ("type", self.type), ("source_id", self.source_id))
+        return " and ".join(f"{tag}={_quoted(value)}" for tag, value in pairs if value)
+
+
+def find_streams(wait_s: float = 1.0) -> list[SourceInfo]:
+    """Return all streams that can be reached, with their descriptions, sorted by name.
+
+    Waits at least 1 s: a shorter look misses streams. A stream that dies meanwhile, or whose
+    description is damaged, is listed with what its announcement says, or not at all.
+    """
+    configure()
+    found = []
+    for info in pylsl.resolve_streams(max(wait_s, _MIN_WAIT_S)):
+        try:
+            found.append(read_info(full_info(info, timeout_s=2.0)))
+        except SourceError:
+            try:
+                found.append(read_info(info))
+            except SourceError:
+                continue
+    return sorted(found, key=lambda item: (item.name, item.source_id))
+
+
+def resolve(name: str = "", kind: str = "", *, source_id: str = "", timeout_s: float = 5.0) -> Any:
+    """Return the `pylsl.StreamInfo` of one stream; the newest if several match.
+
+    Raises
+    ------
+    SourceError
+        If there is none after `timeout_s`; the message names what was found instead.
+    SettingError
+        If nothing at all was asked for.
+    """
+    query = StreamQuery(name, kind, source_id)
+    if not query.predicate:
+        raise SettingError("Say which stream is wanted: its name, its type or its source id.")
+    found = search(query, timeout_s=timeout_s)
+    if found is not None:
+        return found
+    others = [
+        f"'{other.name()}' ({other.type()}, {other.channel_count()} channel"
+        f"{'s' if other.channel_count() != 1 else ''})"
+        for other in pylsl.resolve_streams(_MIN_WAIT_S)
+    ]
+    listed = ", ".join(sorted(others)[:20]) or "no streams at all"
+    raise SourceError(
+        f"No {query.described} after {timeout_s:.1f} s. Found: {listed}. "
+        "Start the sender, or correct the name."
+    )
+
+
+def search(query: StreamQuery, *, timeout_s: float) -> Any | None:
+    """Return the newest stream that matches, or None after `timeout_s`."""
+    configure()
+    deadline = clock() + timeout_s
+    while True:
+        # One wave of questions goes out at the start of each call and the next only 0.5 s later:
+        # short calls find a stream that has just started 0.2 s earlier on average.
+        found = pylsl.resolve_bypred(query.predicate, 1, min(0.15, max(timeout_s, 0.02)))
+        if found:
+            return max(found, key=lambda info: float(info.created_at()))
+        if clock() >= deadline:
+            return None
+
+
+def full_info(info: Any, *, timeout_s: float) -> Any:
+    """Ask a stream for its whole description.
+
+    Raises
+    ------
+    SourceError
+        If it does not answer within `timeout_s`.
+    """
+    inlet = pylsl.StreamInlet(info, max_buflen=1, recover=False)
+    try:
+        return inlet.info(timeout_s)
+    except (LostError, TimeoutError) as error:
+        raise SourceError(
+            f"Stream '{info.name()}' is announced but does not answer. Restart its sender."
+        ) from error
+
+
+def _quoted(text: str) -> str:
+    """Return an XPath 1.0 string; it has no escapes, so mixed quotes need concat()."""
+    if "'" not in text:
+        return f"'{text}'"
+    if '"' not in text:
+        return f'"{text}"'
+    parts = ', "\'", '.join(f"'{part}'" for part in text.split("'"))
+    return f"concat({parts})"
