@@ -1,7 +1,7 @@
 """Which window is decoded next, and how long its sound may be: the present before the past.
 
 The contract: the age of the newest brain sample behind each output is at most one hop, plus the
-time the decoder takes, plus 50 ms. Two places keep it. `Backlog` leaves out windows that a decoder
+time the decoder takes, plus 50 ms. Two places keep it. `Freshest` leaves out windows that a decoder
 slower than the hop cannot reach. `SoundClock` keeps the sound that waits in the player at `lead_s`,
 whatever the windows and the loudspeaker's own clock do.
 """
@@ -18,7 +18,7 @@ from typing import Self
 
 from stream.messages import FeatureWindow
 
-__all__ = ["Backlog", "Batch", "SoundClock"]
+__all__ = ["Batch", "Freshest", "SoundClock"]
 
 # A sender that puts 100 ms of samples in one chunk completes five windows of 20 ms at once. They
 # are one delivery, not a backlog: they are decoded in order and heard in order, up to this span.
@@ -39,7 +39,7 @@ class Batch:
     newest: float  # s, t_stop of the newest window in it
 
 
-class Backlog:
+class Freshest:
     """Windows between features and decoder: bounded, closable, and only as old as is harmless.
 
     Each delivery is sent whole. The decoder takes windows in order as long as going through all
