@@ -1,0 +1,107 @@
+"""A linear decoder as an ONNX file: features (1, n_features) -> x W + b, reshaped, normalised.
+
+Needs the extra `train` (the onnx package); what it writes runs without it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import SettingError
+
+__all__ = ["linear_onnx"]
+
+# Opset 18 is what TensorRT 10 is safe with; IR 8 belongs to it and loads in every runtime >= 1.14.
+_OPSET = 18
+_IR_VERSION = 8
+_EPSILON = 1e-12
+
+
+def linear_onnx(
+    weights: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    *,
+    output: str = "embedding",
+    shape: tuple[int, ...] | None = None,
+    normalise: bool = False,
+) -> bytes:
+    """Return a linear decoder as the bytes of an ONNX file; the same weights, the same bytes.
+
+    Parameters
+    ----------
+    weights : array of shape (n_features, n_out)
+    bias : array of shape (n_out,)
+    output : str
+        Name of the output: "mel" for a direct chain, "embedding" for a retrieval chain.
+    shape : tuple of int, optional
+        Shape of one output without the batch, e.g. (n_frames, n_mels), C order; (n_out,) if not
+        given.
+    normalise : bool
+        Divide by the Euclidean norm over all outputs, as an embedding needs it.
+
+    Returns
+    -------
+    model : bytes
+        Input "features" (1, n_features) float32; output float32 of shape (1, *shape).
+
+    Raises
+    ------
+    SettingError
+        If shapes do not fit, or a number is not finite in float32.
+    """
+    matrix, offset = np.asarray(weights, "<f4"), np.asarray(bias, "<f4")
+    if matrix.ndim != 2 or offset.shape != matrix.shape[1:] or not matrix.size:
+        raise SettingError(
+            f"Expected weights (n_features, n_out) and bias (n_out,), got {matrix.shape} and "
+            f"{offset.shape}."
+        )
+    if not (np.isfinite(matrix).all() and np.isfinite(offset).all()):
+        raise SettingError("Weights and bias must be finite in float32; fit the decoder again.")
+    shape = (matrix.shape[1],) if shape is None else tuple(shape)
+    if min(shape, default=0) < 1 or int(np.prod(shape)) != matrix.shape[1]:
+        raise SettingError(f"Shape {shape} does not hold {matrix.shape[1]} outputs.")
+    return _model(matrix, offset, output, shape, normalise=normalise)
+
+
+def _model(
+    matrix: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    output: str,
+    shape: tuple[int, ...],
+    *,
+    normalise: bool,
+) -> bytes:
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    tensors = [numpy_helper.from_array(matrix, "weights"), numpy_helper.from_array(offset, "bias")]
+    nodes: list[Any] = [helper.make_node("Gemm", ["features", "weights", "bias"], ["linear"])]
+    last = "linear"
+    if normalise:
+        # The floor keeps an all-zero output zero instead of NaN.
+        tensors.append(numpy_helper.from_array(np.array([1], np.int64), "axes"))
+        tensors.append(numpy_helper.from_array(np.array(_EPSILON, np.float32), "epsilon"))
+        nodes.append(helper.make_node("ReduceL2", [last, "axes"], ["norm"], keepdims=1))
+        nodes.append(helper.make_node("Max", ["norm", "epsilon"], ["divisor"]))
+        nodes.append(helper.make_node("Div", [last, "divisor"], ["unit"]))
+        last = "unit"
+    tensors.append(numpy_helper.from_array(np.array([1, *shape], np.int64), "shape"))
+    nodes.append(helper.make_node("Reshape", [last, "shape"], [output]))
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, matrix.shape[0]])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, *shape])],
+        initializer=tensors,
+    )
+    model = helper.make_model(
+        graph,
+        producer_name="hearback",
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+    )
+    checker.check_model(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
