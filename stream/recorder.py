@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import ArrayLike
 
-from models.errors import FileError, HearbackError
-from stream.backlog import Backlog
+from models.errors import HearbackError
 from stream.json_lines import finite
 from stream.messages import Chunk, Marker
+from stream.recorder_health import Health
 from stream.recorder_streams import EventReader, as_sent, event_record, source_stream
-from stream.safe_file import SafeFile, say_why
-from stream.xdf import XdfWriter
+from stream.recorder_writer import RecordingWriter
 from stream.xdf_chunks import (
     XdfChunk,
     boundary_chunk,
@@ -45,13 +44,9 @@ __all__ = ["Recorder", "RecorderStatistics", "StreamCount"]
 
 logger = logging.getLogger(__name__)
 
-_INTAKE_S = 0.015  # sources are asked this often
-_WRITE_S = 0.015  # and the disk is given what there is this often: together far below 100 ms
-_GROUP_BYTES = 4 << 20  # largest single write
+_INTAKE_S = 0.015  # sources are asked this often; the writer is as quick: far below 100 ms
 _TICK_S = 0.1  # the watchdog looks this often
 _HANG_TICKS = 6  # so many looks without a sign of life mean that the writer hangs
-_PLACE_S = 0.25  # is the file still where it was?
-_RETRY_S = 0.5  # after a failure
 _BOUNDARY_S = 10.0  # as LabRecorder does
 
 EVENTS = "hearback events"
@@ -106,39 +101,6 @@ class _Source:
     n_offsets: int = 0
 
 
-@dataclass(slots=True)
-class _Health:
-    """What is wrong now, one sentence for each kind of trouble."""
-
-    on_failure: Callable[[str], None]
-    troubles: dict[str, str] = field(default_factory=dict)
-    count: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def raise_(self, kind: str, sentence: str) -> bool:
-        """Note a trouble; tell it if it is new, and return whether it is."""
-        with self.lock:
-            if kind in self.troubles:
-                return False
-            self.troubles[kind] = sentence
-            self.count += 1
-        logger.error("Recording: %s", sentence)
-        try:
-            self.on_failure(sentence)
-        except Exception:  # the recorder must outlive whoever listens to it
-            logger.exception("The listener to recording failures failed itself.")
-        return True
-
-    def clear(self, kind: str) -> bool:
-        """Forget a trouble that is over; return whether there was one."""
-        with self.lock:
-            return self.troubles.pop(kind, None) is not None
-
-    def first(self) -> str | None:
-        with self.lock:
-            return next(iter(self.troubles.values()), None)
-
-
 class Recorder:
     """Writes `recording.xdf` and `events.jsonl` into a folder; also a context manager.
 
@@ -169,35 +131,22 @@ class Recorder:
         memory_limit_bytes: int = 256 << 20,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(
-                f"Could not make the folder {folder}: {say_why(error)}. "
-                "Choose another one with --out."
-            ) from error
         self._clock = clock or _lsl_clock
-        self._health = _Health(on_failure)
+        self._health = Health(self._told(on_failure))
         self._limit = memory_limit_bytes
-        self._chunks: Backlog[XdfChunk] = Backlog(memory_limit_bytes)
-        self._lines: Backlog[bytes] = Backlog(memory_limit_bytes // 4)
         self._streams: dict[int, _Stream] = {}
         self._sources: list[_Source] = []
         self._lock = threading.Lock()
-        self._xdf = XdfWriter(folder / "recording.xdf")
-        try:
-            self._events_file = SafeFile(folder / "events.jsonl")
-        except FileError:
-            self._xdf.file.close()
-            raise
+        self._writer = RecordingWriter(
+            Path(folder),
+            health=self._health,
+            on_recovery=self._recovered,
+            on_look=self._look_after_intake,
+            limit_bytes=memory_limit_bytes,
+        )
         self._intake: threading.Thread | None = None
-        self._writer: threading.Thread | None = None
-        self._beat = 0
         self._stop_intake = threading.Event()
-        self._stop_writer = threading.Event()
-        self._give_up_at = float("inf")
-        self._closed = False
+        self._started = self._closed = False
         self._events_id = self.add_stream(EVENTS, "Markers", 1, channel_format="string")
 
     # What the session calls: none of it waits for the disk, none of it raises.
@@ -205,12 +154,12 @@ class Recorder:
     @property
     def path(self) -> Path:
         """The XDF file."""
-        return self._xdf.path
+        return self._writer.xdf.path
 
     @property
     def failed(self) -> str | None:
         """What is wrong now, in one sentence; None if all is well."""
-        return self._health.first()
+        return self._health.first
 
     def add_source(
         self,
@@ -306,7 +255,7 @@ class Recorder:
             self._complain(self._streams[self._events_id], error)
             return
         self.write_text(self._events_id, when, text)
-        self._lines.add(raw, len(raw))
+        self._writer.lines.add(raw, len(raw))
 
     def statistics(self) -> RecorderStatistics:
         """Return how the recording stands."""
@@ -314,16 +263,17 @@ class Recorder:
             streams = list(self._streams.items())
         counts = []
         for stream_id, stream in streams:
-            written = self._xdf.n_samples(stream_id)
+            written = self._writer.xdf.n_samples(stream_id)
             counts.append(
                 StreamCount(stream.header.name, written, stream.taken - written, stream.lost)
             )
+        writer = self._writer
         return RecorderStatistics(
-            path=self._xdf.path,
-            events_path=self._events_file.path,
-            n_bytes=self._xdf.size,
-            waiting_bytes=self._chunks.n_bytes + self._lines.n_bytes,
-            waiting_s=max(self._chunks.age_s(), self._lines.age_s()),
+            path=writer.xdf.path,
+            events_path=writer.events_file.path,
+            n_bytes=writer.xdf.size,
+            waiting_bytes=writer.waiting_bytes,
+            waiting_s=writer.waiting_s(),
             failures=self._health.count,
             failed=self.failed,
             streams=tuple(counts),
@@ -331,8 +281,9 @@ class Recorder:
 
     def start(self) -> None:
         """Start the two threads; a second call does nothing."""
-        if self._writer is None and not self._closed:
-            self._start_writer()
+        if not self._started:
+            self._started = True
+            self._writer.start()
             self._start_intake()
 
     def close(self, *, timeout_s: float = 10.0) -> RecorderStatistics:
@@ -345,19 +296,18 @@ class Recorder:
             return self.statistics()
         self.start()
         self._closed = True
-        self._give_up_at = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s
         self._stop_intake.set()
         if self._intake is not None:
             self._intake.join(timeout_s)
         self._collect()
         self._tell_losses()
-        self._stop_writer.set()
-        if self._writer is not None:
-            self._writer.join(max(0.5, self._give_up_at - time.monotonic() + 0.5))
-        left = self._chunks.n_bytes + self._lines.n_bytes
+        if not self._writer.alive:
+            self._writer.start()
+        left = self._writer.finish(timeout_s=max(0.1, deadline - time.monotonic()))
         if left:
-            self._health.raise_(
-                "end", f"{left} bytes could not be written to {self._xdf.path} before the end."
+            self._health.report(
+                "end", f"{left} bytes could not be written to {self.path} before the end."
             )
         return self.statistics()
 
@@ -387,7 +337,7 @@ class Recorder:
         return stream_id
 
     def _keep(self, chunk: XdfChunk, *, essential: bool = False) -> None:
-        kept = self._chunks.add(chunk, len(chunk.data), essential=essential)
+        kept = self._writer.chunks.add(chunk, len(chunk.data), essential=essential)
         stream = self._streams.get(chunk.stream_id)
         if stream is None or not chunk.n_samples:
             return
@@ -398,17 +348,17 @@ class Recorder:
             stream.lost_since = chunk.first_stamp
         stream.lost += chunk.n_samples
         stream.lost_until = chunk.last_stamp
-        self._health.raise_(
+        self._health.report(
             "memory",
             f"{self._limit >> 20} MiB wait for the disk and no more are kept: samples are being "
-            f"lost from the recording. Make room on the disk of {self._xdf.path}.",
+            f"lost from the recording. Make room on the disk of {self.path}.",
         )
 
     def _complain(self, stream: _Stream, error: Exception) -> None:
         """Say once for each stream that something given to it cannot be recorded."""
         if not stream.complained:
             stream.complained = True
-            self._health.raise_(
+            self._health.report(
                 f"stream {stream.header.name}",
                 f"Something given to stream {stream.header.name!r} cannot be recorded: {error}",
             )
@@ -437,7 +387,7 @@ class Recorder:
     def _take(self) -> None:
         next_tick = time.monotonic() + _TICK_S
         next_boundary = time.monotonic() + _BOUNDARY_S
-        last_beat, silent_ticks = self._beat, 0
+        last_beat, silent_ticks = self._writer.beat, 0
         while not self._stop_intake.wait(_INTAKE_S):
             self._collect()
             now = time.monotonic()
@@ -449,23 +399,25 @@ class Recorder:
             # Looks are counted, not seconds: after the whole process was stopped, or had no
             # processor, one look is due and the writer is not blamed.
             next_tick = now + _TICK_S
-            silent_ticks = silent_ticks + 1 if self._beat == last_beat else 0
-            last_beat = self._beat
+            silent_ticks = silent_ticks + 1 if self._writer.beat == last_beat else 0
+            last_beat = self._writer.beat
             self._watch(silent_ticks)
 
     def _watch(self, silent_ticks: int) -> None:
         """Look after the writer: restart it if it died, say so if it hangs."""
-        if self._writer is None or not self._writer.is_alive():
-            self._health.raise_("writer", "The thread that writes has died; it is started again.")
-            self._start_writer()
+        if not self._writer.alive:
+            self._health.report("writer", "The thread that writes has died; it is started again.")
+            self._writer.start()
         elif silent_ticks >= _HANG_TICKS:
-            self._health.raise_(
+            self._health.report(
                 "hang",
                 f"The disk has not answered for {silent_ticks * _TICK_S:.1f} s while "
-                f"{self._xdf.path} was written; what comes waits in memory.",
+                f"{self.path} was written; what comes waits in memory.",
             )
         elif silent_ticks == 0:
-            self._over("hang", "The disk answers again.")
+            for kind in ("hang", "writer"):
+                if self._health.clear(kind):
+                    self._recovered("The disk answers again.")
 
     def _collect(self) -> None:
         """Take what the sources have brought since the last time."""
@@ -476,7 +428,7 @@ class Recorder:
                 self._collect_from(source)
             except Exception as error:  # one broken source must not stop the others
                 logger.debug("Reading a source failed", exc_info=True)
-                self._health.raise_(
+                self._health.report(
                     f"source {source.stream_id}",
                     f"Stream {source.info.name!r} cannot be read for the recording: {error}",
                 )
@@ -497,82 +449,26 @@ class Recorder:
                 record = event_record(source.info.name, event)
                 self.event(record, event.raised)
 
-    # The writer thread.
+    # From the writer thread.
 
-    def _start_writer(self) -> None:
-        self._writer = threading.Thread(target=self._write, name="recorder-writer", daemon=True)
-        self._writer.start()
+    def _told(self, on_failure: Callable[[str], None]) -> Callable[[str], None]:
+        """Return a listener that also writes the failure down, for when that works again."""
 
-    def _write(self) -> None:
-        next_look = 0.0
-        retry_at = 0.0
-        while True:
-            stopping = self._stop_writer.wait(_WRITE_S)
-            self._beat += 1
-            now = time.monotonic()
-            if now >= next_look:
-                next_look = now + _PLACE_S
-                self._look_after_files()
-                self._look_after_intake()
-            if now >= retry_at and not self._flush():
-                retry_at = time.monotonic() + (_WRITE_S if stopping else _RETRY_S)
-            empty = not len(self._chunks) and not len(self._lines)
-            if stopping and (empty or time.monotonic() > self._give_up_at):
-                break
-        self._close_files()
+        def tell(sentence: str) -> None:
+            self.event({"kind": "recorder", "text": sentence})
+            on_failure(sentence)
 
-    def _flush(self) -> bool:
-        """Write what waits; return False if the disk does not take it."""
-        try:
-            while group := self._chunks.first(_GROUP_BYTES):
-                self._xdf.put(group)
-                self._chunks.done(len(group))
-                self._beat += 1
-            while lines := self._lines.first(_GROUP_BYTES):
-                self._events_file.append(b"".join(lines))
-                self._lines.done(len(lines))
-                self._beat += 1
-        except FileError as error:
-            self._health.raise_(
-                "write", f"{error} The session goes on; what comes waits in memory."
-            )
-            return False
-        self._over("write", "The recording is written again.")
-        if self._health.clear("memory"):
-            self._tell_losses()
-        self._health.clear("writer")
-        return True
+        return tell
 
-    def _over(self, kind: str, text: str) -> None:
-        """Note that a trouble is over."""
-        if self._health.clear(kind):
-            logger.warning("Recording: %s", text)
-            self.event({"kind": "recorder", "text": text})
-
-    def _look_after_files(self) -> None:
-        """Put files back that were removed; say so when one was moved."""
-        for kind, file in (("xdf", self._xdf.file), ("events", self._events_file)):
-            trouble = file.whereabouts()
-            if trouble is None:
-                continue
-            self._health.raise_(f"place {kind}", trouble)
-            try:
-                if file.restore():
-                    self._over(f"place {kind}", f"All of it was put back as {file.path}.")
-            except FileError as error:
-                logger.debug("Recording: %s", error)
+    def _recovered(self, sentence: str) -> None:
+        logger.warning("Recording: %s", sentence)
+        self.event({"kind": "recorder", "text": sentence})
+        self._tell_losses()
 
     def _look_after_intake(self) -> None:
         if self._intake is not None and not self._intake.is_alive() and not self._closed:
-            self._health.raise_("intake", "The thread that reads has died; it is started again.")
+            self._health.report("intake", "The thread that reads has died; it is started again.")
             self._start_intake()
-
-    def _close_files(self) -> None:
-        try:
-            self._xdf.close()
-        except FileError as error:
-            self._health.raise_("end", f"The recording ends without its footers: {error}")
-        self._events_file.close()
 
 
 def _lsl_clock() -> float:

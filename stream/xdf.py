@@ -56,7 +56,7 @@ class XdfWriter:
         self._streams: dict[int, XdfStream] = {}
         self._tallies: dict[int, _Tally] = {}
         try:
-            self.file.append(file_header(time.time()))
+            self.file.append(file_header(time.time()), head=4)
         except BaseException:
             self.file.close()
             raise
