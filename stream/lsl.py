@@ -132,7 +132,13 @@ def find_streams(wait_s: float = 1.0) -> list[SourceInfo]:
     return sorted(found, key=lambda item: (item.name, item.source_id))
 
 
-def resolve(name: str = "", kind: str = "", *, source_id: str = "", timeout_s: float = 5.0) -> Any:
+def resolve(
+    name: str = "",
+    type: str = "",  # noqa: A002 - the word that LSL uses
+    *,
+    source_id: str = "",
+    timeout_s: float = 5.0,
+) -> Any:
     """Return the `pylsl.StreamInfo` of one stream; the newest if several match.
 
     Raises
@@ -142,7 +148,7 @@ def resolve(name: str = "", kind: str = "", *, source_id: str = "", timeout_s: f
     SettingError
         If nothing at all was asked for.
     """
-    query = StreamQuery(name, kind, source_id)
+    query = StreamQuery(name, type, source_id)
     if not query.predicate:
         raise SettingError("Say which stream is wanted: its name, its type or its source id.")
     found = search(query, timeout_s=timeout_s)
