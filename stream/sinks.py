@@ -108,9 +108,8 @@ def open_sink(spec: str, player: Player, *, block_s: float = 0.01) -> Sink:
 def lsl_clock() -> Callable[[], float]:
     """Return the clock of all time stamps."""
     # pylsl loads its library on import (60 ms), which `hearback --help` must not wait for.
-    from pylsl import local_clock
+    from stream.lsl import clock
 
-    clock: Callable[[], float] = local_clock
     return clock
 
 
