@@ -9,6 +9,7 @@ tell damage and mix-ups; they are no signature, so take bundles only from people
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -107,7 +108,7 @@ def load_bundle(path: str | Path) -> Bundle:
     BundleError
         If anything is missing, surplus, changed, of a newer schema or out of its range.
     """
-    folder = Path(path)
+    folder = Path(os.path.abspath(path))  # "." has no name to tell
     names = list_plain_files(folder)
     data = _read_manifest(folder, names)
     digest = hashlib.sha256(data).hexdigest()
@@ -176,7 +177,7 @@ def save_bundle(
     BundleError
         If the files do not fit the manifest.
     """
-    folder = Path(path).absolute()
+    folder = Path(os.path.abspath(path))
     if folder.exists() or folder.is_symlink():
         _check_replaceable(folder, overwrite=overwrite)
     try:
