@@ -103,6 +103,11 @@ class SourceInfo:
         return self.n_channels + (self.counter_channel is not None)
 
     @property
+    def unit_known(self) -> bool:
+        """Whether `scale` comes from the unit; else the values are taken as they are."""
+        return self.bold is not None or self.type == "BOLD" or unit_scale(self.unit) is not None
+
+    @property
     def described(self) -> str:
         """One phrase that tells a person which stream this is."""
         rate = f" at {self.sfreq_hz:g} Hz" if self.sfreq_hz else ""
@@ -147,7 +152,7 @@ def read_info(info: Any) -> SourceInfo:
             f"{_EXACT[form]}."
         )
     data = slice(0, n_sent - (counter is not None))
-    unit, scale, scales = _units(units[data], kinds[data], kind, name)
+    unit, scale, scales = _units(units[data], kinds[data], kind)
     speed = _number(ours, "speed", 1.0, name)
     if not speed > 0:
         raise SourceError(f"Stream '{name}' says it runs at speed {speed:g}; expected above 0.")
@@ -273,7 +278,7 @@ def _find_counter(labels: list[str], kinds: list[str], form: str) -> int | None:
 
 
 def _units(
-    units: list[str], kinds: list[str], kind: str, name: str
+    units: list[str], kinds: list[str], kind: str
 ) -> tuple[str, float, NDArray[np.float64] | None]:
     """Return the unit most channels have, its scale to volts, and all scales if they differ."""
     if kind.upper() == "BOLD":
@@ -282,14 +287,6 @@ def _units(
     brain = [unit for unit, of in zip(units, kinds, strict=True) if of.upper() == kind.upper()]
     unit = Counter(brain or units).most_common(1)[0][0]
     scale = unit_scale(unit)
-    if scale is None and kind.upper() in ("EEG", "IEEG", "ECOG", "EMG", "EOG", "ECG", ""):
-        said = f"the unit {unit!r}" if unit else "no unit"
-        _LOG.warning(
-            "Stream '%s' gives %s for its channels; expected volts, e.g. microvolts. Its values "
-            "are taken as volts, unscaled.",
-            name,
-            said,
-        )
     scale = 1.0 if scale is None else scale
     each = [factor if (factor := unit_scale(item)) is not None else 1.0 for item in units]
     if all(item in _NOT_VOLTS for item in units) or all(factor == scale for factor in each):

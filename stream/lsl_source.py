@@ -1,0 +1,212 @@
+"""An EEG or BOLD stream from LSL, pulled by a thread of its own onto a timeline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pylsl.util import LostError
+
+from models.errors import SourceError
+from stream.intake import Intake
+from stream.link import Link
+from stream.lsl import SourceInfo, StreamQuery, clock, configure
+from stream.messages import SourceState, StateChange
+from stream.timeline import Timeline
+
+__all__ = ["LslSource"]
+
+_LOG = logging.getLogger(__name__)
+
+_PULL_S = 0.1  # longest wait inside liblsl: how soon `stop` is seen
+_BLOCK_VALUES = 2**20  # values taken at once at most (a backlog comes in pieces)
+_DTYPES: dict[str, type[np.generic]] = {
+    "float32": np.float32,
+    "double64": np.float64,
+    "int8": np.int8,
+    "int16": np.int16,
+    "int32": np.int32,
+    "int64": np.int64,
+}
+
+
+class LslSource:
+    """A stream of samples or volumes, counted, stamped and kept connected.
+
+    Parameters
+    ----------
+    query : StreamQuery or str
+        Which stream; a string is its name.
+    history_s : float
+        How far a reader of `timeline` may fall behind.
+    max_buflen_s : int
+        Length of liblsl's own queue. While our process is stopped for longer, samples are lost
+        (and listed in a gap as `GapReason.OVERFLOW`).
+    timeout_s : float
+        How long `start` looks for the stream.
+    """
+
+    def __init__(
+        self,
+        query: StreamQuery | str,
+        *,
+        history_s: float = 60.0,
+        max_buflen_s: int = 360,
+        timeout_s: float = 5.0,
+    ) -> None:
+        configure()
+        self.query = StreamQuery(name=query) if isinstance(query, str) else query
+        self.history_s = history_s
+        self.timeout_s = timeout_s
+        self._link = Link(self.query, max_buflen_s=max_buflen_s)
+        self._info: SourceInfo | None = None
+        self._timeline: Timeline | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+
+    # ---------------------------------------------------------------- for those who use it
+
+    def start(self) -> Self:
+        """Find the stream, make the timeline, start to pull.
+
+        Raises
+        ------
+        SourceError
+            If the stream is not there, damaged, or one of strings.
+        """
+        if self._thread is not None:
+            return self
+        info = self._link.open(self.timeout_s)
+        if info.format not in _DTYPES:
+            self._link.close()
+            raise SourceError(
+                f"Stream {info.described} sends {info.format} values; expected numbers. "
+                "Strings are read by a MarkerSource."
+            )
+        if not info.unit_known:
+            _LOG.warning(
+                "Stream '%s' gives %s; expected volts, e.g. microvolts. Its values are taken as "
+                "they come.",
+                info.name,
+                f"the unit {info.unit!r}" if info.unit else "no unit",
+            )
+        self._info = info
+        self._timeline = Timeline(info.n_channels, sfreq_hz=info.sfreq_hz, history_s=self.history_s)
+        self._timeline.state(StateChange(SourceState.CONNECTED, clock(), clock(), info.described))
+        self._thread = threading.Thread(target=self._run, name=f"lsl-{info.name}", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop pulling and let go of the stream; what was pulled stays on the timeline."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._link.close()
+        if self._timeline is not None and not self._timeline.ended:
+            self._timeline.state(StateChange(SourceState.ENDED, clock(), clock()))
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the stream says about itself; of the latest connection."""
+        if self._info is None:
+            raise SourceError("The source was not started; call start() first.")
+        return self._info
+
+    @property
+    def timeline(self) -> Timeline:
+        """Where the samples, gaps and changes of state appear."""
+        if self._timeline is None:
+            raise SourceError("The source was not started; call start() first.")
+        return self._timeline
+
+    @property
+    def state(self) -> SourceState:
+        """How the source is now."""
+        change = self.timeline.state_now
+        assert change is not None
+        return change.state
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the pulling thread, if it was not `stop`."""
+        return self._error
+
+    def clock_offsets(self) -> list[tuple[float, float]]:
+        """Return liblsl's measurements: local time, s, and what to add to raw stamps, s."""
+        return list(self._link.offsets)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.shield(asyncio.to_thread(self.stop))
+
+    # ---------------------------------------------------------------- the pulling thread
+
+    def _run(self) -> None:
+        try:
+            self._pull_all()
+        except BaseException as error:
+            _LOG.exception("The thread that pulls stream '%s' failed.", self.info.name)
+            self._error = error
+            now = clock()
+            self.timeline.state(StateChange(SourceState.ENDED, now, now, f"failed: {error}"))
+        finally:
+            self._link.drop()
+
+    def _pull_all(self) -> None:
+        info = self.info
+        most = max(1, min(4096, _BLOCK_VALUES // info.n_sent))
+        block = np.empty((most, info.n_sent), _DTYPES[info.format])
+        intake = Intake(info, self.timeline)
+        while not self._stop.is_set():
+            if not self._pull(block, intake):
+                self._reconnect(intake)
+
+    def _pull(self, block: NDArray[Any], intake: Intake) -> bool:
+        """Pull once; return False if the connection is gone.
+
+        The error must not travel on: its traceback would keep the inlet alive in this thread.
+        """
+        try:
+            rows, raw = self._link.inlet.pull_chunk(
+                _PULL_S, len(block), dest_obj=block, min_samples=1, as_numpy=True
+            )
+        except LostError:
+            return False
+        if len(raw):
+            intake.feed(rows, raw, now=clock(), correction=self._link.correction)
+        return True
+
+    def _reconnect(self, intake: Intake) -> None:
+        now = clock()
+        self.timeline.state(StateChange(SourceState.LOST, now, now))
+        self._link.drop()
+        info = self._link.reopen(self._stop)
+        if info is not None:
+            self._info = info
+            intake.connected(info)
+            self.timeline.state(StateChange(SourceState.CONNECTED, clock(), clock()))
