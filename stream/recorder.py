@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +24,9 @@ from numpy.typing import ArrayLike
 
 from models.errors import HearbackError
 from stream.json_lines import finite
-from stream.messages import Chunk, Marker
 from stream.recorder_health import Health
-from stream.recorder_streams import EventReader, as_sent, event_record, source_stream
+from stream.recorder_intake import Intake, RecordedSource
+from stream.recorder_streams import EventReader, source_stream
 from stream.recorder_writer import RecordingWriter
 from stream.xdf_chunks import (
     XdfChunk,
@@ -38,13 +39,12 @@ from stream.xdf_chunks import (
 from stream.xdf_header import ChannelFormat, XdfStream
 
 if TYPE_CHECKING:
-    from stream.lsl import SourceInfo
+    from stream.source_info import SourceInfo
 
 __all__ = ["Recorder", "RecorderStatistics", "StreamCount"]
 
 logger = logging.getLogger(__name__)
 
-_INTAKE_S = 0.015  # sources are asked this often; the writer is as quick: far below 100 ms
 _TICK_S = 0.1  # the watchdog looks this often
 _HANG_TICKS = 6  # so many looks without a sign of life mean that the writer hangs
 _BOUNDARY_S = 10.0  # as LabRecorder does
@@ -89,16 +89,6 @@ class _Stream:
     lost_since: float = float("nan")
     lost_until: float = float("nan")
     lost_told: int = 0
-    complained: bool = False
-
-
-@dataclass(slots=True)
-class _Source:
-    stream_id: int
-    info: SourceInfo
-    reader: EventReader
-    clock_offsets: Callable[[], Sequence[tuple[float, float]]] | None
-    n_offsets: int = 0
 
 
 class Recorder:
@@ -135,7 +125,6 @@ class Recorder:
         self._health = Health(self._told(on_failure))
         self._limit = memory_limit_bytes
         self._streams: dict[int, _Stream] = {}
-        self._sources: list[_Source] = []
         self._lock = threading.Lock()
         self._writer = RecordingWriter(
             Path(folder),
@@ -144,8 +133,9 @@ class Recorder:
             on_look=self._look_after_intake,
             limit_bytes=memory_limit_bytes,
         )
-        self._intake: threading.Thread | None = None
-        self._stop_intake = threading.Event()
+        self._intake = Intake(self, health=self._health, on_tick=self._watch)
+        self._last_beat, self._silent_ticks = 0, 0
+        self._next_boundary = time.monotonic() + _BOUNDARY_S
         self._started = self._closed = False
         self._events_id = self.add_stream(EVENTS, "Markers", 1, channel_format="string")
 
@@ -185,8 +175,7 @@ class Recorder:
         stream_id : int
         """
         stream_id = self._open(source_stream(info), local=clock_offsets is None)
-        with self._lock:
-            self._sources.append(_Source(stream_id, info, reader, clock_offsets))
+        self._intake.add(RecordedSource(stream_id, info, reader, clock_offsets))
         return stream_id
 
     def add_stream(
@@ -224,38 +213,42 @@ class Recorder:
 
     def write(self, stream_id: int, stamps: ArrayLike, samples: ArrayLike) -> None:
         """Record numbers: stamps (n,) in s, samples (n, n_channels)."""
-        stream = self._streams[stream_id]
         try:
+            stream = self._streams[stream_id]
             chunks = sample_chunks(stream_id, stream.header, stamps, samples)
-        except (HearbackError, TypeError, ValueError) as error:
-            self._complain(stream, error)
+        except (HearbackError, LookupError, TypeError, ValueError) as error:
+            self._complain(stream_id, error)
             return
         for chunk in chunks:
             self._keep(chunk)
 
     def write_text(self, stream_id: int, stamp: float, text: str) -> None:
         """Record one text."""
-        stream = self._streams[stream_id]
         try:
+            stream = self._streams[stream_id]
             chunk = string_chunk(stream_id, stream.header, stamp, [text])
-        except (HearbackError, TypeError, ValueError) as error:
-            self._complain(stream, error)
+        except (HearbackError, LookupError, TypeError, ValueError, AttributeError) as error:
+            self._complain(stream_id, error)
             return
-        self._keep(chunk)
+        self._keep(chunk, essential=stream_id == self._events_id)
+
+    def write_clock_offset(self, stream_id: int, when: float, offset: float) -> None:
+        """Record a measurement of a sender's clock: s on our clock, s to add to its stamps."""
+        self._keep(clock_offset_chunk(stream_id, when, offset), essential=True)
 
     def event(self, what: str | Mapping[str, Any], stamp: float | None = None) -> None:
         """Record what happened: into the stream of events, and into `events.jsonl` for people."""
-        when = self._clock() if stamp is None else float(stamp)
+        when = self._clock() if stamp is None or not math.isfinite(stamp) else float(stamp)
         record = {"text": what} if isinstance(what, str) else dict(what)
         try:
             text = json.dumps(finite(record), default=str, ensure_ascii=False)
             line = {"t": when, "utc": datetime.now(UTC).isoformat(), **record}
             raw = json.dumps(finite(line), default=str, ensure_ascii=False).encode() + b"\n"
         except (TypeError, ValueError) as error:
-            self._complain(self._streams[self._events_id], error)
+            self._complain(self._events_id, error)
             return
         self.write_text(self._events_id, when, text)
-        self._writer.lines.add(raw, len(raw))
+        self._writer.lines.add(raw, len(raw), essential=True)
 
     def statistics(self) -> RecorderStatistics:
         """Return how the recording stands."""
@@ -282,9 +275,9 @@ class Recorder:
     def start(self) -> None:
         """Start the two threads; a second call does nothing."""
         if not self._started:
-            self._started = True
             self._writer.start()
-            self._start_intake()
+            self._intake.start()
+            self._started = True  # from here on the two watch each other
 
     def close(self, *, timeout_s: float = 10.0) -> RecorderStatistics:
         """Take what the sources still hold, write all, and close the files.
@@ -297,17 +290,16 @@ class Recorder:
         self.start()
         self._closed = True
         deadline = time.monotonic() + timeout_s
-        self._stop_intake.set()
-        if self._intake is not None:
-            self._intake.join(timeout_s)
-        self._collect()
+        self._intake.finish(timeout_s=timeout_s)
         self._tell_losses()
         if not self._writer.alive:
             self._writer.start()
         left = self._writer.finish(timeout_s=max(0.1, deadline - time.monotonic()))
-        if left:
+        if left or self._writer.alive:
             self._health.report(
-                "end", f"{left} bytes could not be written to {self.path} before the end."
+                "end",
+                f"{left} bytes could not be written to {self.path} before the end, {timeout_s:g} s "
+                "after the recording was stopped.",
             )
         return self.statistics()
 
@@ -354,14 +346,16 @@ class Recorder:
             f"lost from the recording. Make room on the disk of {self.path}.",
         )
 
-    def _complain(self, stream: _Stream, error: Exception) -> None:
+    def _complain(self, stream_id: int, error: Exception) -> None:
         """Say once for each stream that something given to it cannot be recorded."""
-        if not stream.complained:
-            stream.complained = True
-            self._health.report(
-                f"stream {stream.header.name}",
-                f"Something given to stream {stream.header.name!r} cannot be recorded: {error}",
-            )
+        stream = self._streams.get(stream_id)
+        name = (
+            f"number {stream_id}, which is unknown" if stream is None else repr(stream.header.name)
+        )
+        self._health.report(
+            f"stream {stream_id}",
+            f"Something given to stream {name} cannot be recorded: {error or type(error).__name__}",
+        )
 
     def _tell_losses(self) -> None:
         """Write down what was lost at the memory limit, once there is room again."""
@@ -378,78 +372,32 @@ class Recorder:
                     }
                 )
 
-    # The intake thread.
+    # From the two threads.
 
-    def _start_intake(self) -> None:
-        self._intake = threading.Thread(target=self._take, name="recorder-intake", daemon=True)
-        self._intake.start()
-
-    def _take(self) -> None:
-        next_tick = time.monotonic() + _TICK_S
-        next_boundary = time.monotonic() + _BOUNDARY_S
-        last_beat, silent_ticks = self._writer.beat, 0
-        while not self._stop_intake.wait(_INTAKE_S):
-            self._collect()
-            now = time.monotonic()
-            if now >= next_boundary:
-                next_boundary = now + _BOUNDARY_S
-                self._keep(boundary_chunk())
-            if now < next_tick:
-                continue
-            # Looks are counted, not seconds: after the whole process was stopped, or had no
-            # processor, one look is due and the writer is not blamed.
-            next_tick = now + _TICK_S
-            silent_ticks = silent_ticks + 1 if self._writer.beat == last_beat else 0
-            last_beat = self._writer.beat
-            self._watch(silent_ticks)
-
-    def _watch(self, silent_ticks: int) -> None:
+    def _watch(self) -> None:
         """Look after the writer: restart it if it died, say so if it hangs."""
-        if not self._writer.alive:
+        # Looks without a sign of life are counted, not seconds: when the whole machine was busy
+        # or asleep the writer is not blamed.
+        beat = self._writer.beat
+        self._silent_ticks = self._silent_ticks + 1 if beat == self._last_beat else 0
+        self._last_beat = beat
+        if self._started and not self._closed and not self._writer.alive:
             self._health.report("writer", "The thread that writes has died; it is started again.")
             self._writer.start()
-        elif silent_ticks >= _HANG_TICKS:
+        elif self._silent_ticks >= _HANG_TICKS:
             self._health.report(
                 "hang",
-                f"The disk has not answered for {silent_ticks * _TICK_S:.1f} s while "
-                f"{self.path} was written; what comes waits in memory.",
+                f"The disk has not answered for {_HANG_TICKS * _TICK_S:.1f} s while {self.path} "
+                "was written; what comes waits in memory.",
             )
-        elif silent_ticks == 0:
-            for kind in ("hang", "writer"):
+        elif self._silent_ticks == 0:
+            for kind in ("hang", "writer", "intake"):
                 if self._health.clear(kind):
-                    self._recovered("The disk answers again.")
-
-    def _collect(self) -> None:
-        """Take what the sources have brought since the last time."""
-        with self._lock:
-            sources = list(self._sources)
-        for source in sources:
-            try:
-                self._collect_from(source)
-            except Exception as error:  # one broken source must not stop the others
-                logger.debug("Reading a source failed", exc_info=True)
-                self._health.report(
-                    f"source {source.stream_id}",
-                    f"Stream {source.info.name!r} cannot be read for the recording: {error}",
-                )
-
-    def _collect_from(self, source: _Source) -> None:
-        if source.clock_offsets is not None:
-            offsets = list(source.clock_offsets())
-            for when, offset in offsets[source.n_offsets :]:
-                self._keep(clock_offset_chunk(source.stream_id, when, offset), essential=True)
-            source.n_offsets = len(offsets)
-        for event in source.reader.read():
-            if isinstance(event, Chunk):
-                samples = as_sent(source.info, event.samples)
-                self.write(source.stream_id, event.raw_stamps, samples)
-            elif isinstance(event, Marker):
-                self.write_text(source.stream_id, event.stamp, event.text)
-            else:
-                record = event_record(source.info.name, event)
-                self.event(record, event.raised)
-
-    # From the writer thread.
+                    self._recovered("The recording is written again.")
+        now = time.monotonic()
+        if now >= self._next_boundary:
+            self._next_boundary = now + _BOUNDARY_S
+            self._keep(boundary_chunk())
 
     def _told(self, on_failure: Callable[[str], None]) -> Callable[[str], None]:
         """Return a listener that also writes the failure down, for when that works again."""
@@ -466,9 +414,9 @@ class Recorder:
         self._tell_losses()
 
     def _look_after_intake(self) -> None:
-        if self._intake is not None and not self._intake.is_alive() and not self._closed:
+        if self._started and not self._closed and not self._intake.alive:
             self._health.report("intake", "The thread that reads has died; it is started again.")
-            self._start_intake()
+            self._intake.start()
 
 
 def _lsl_clock() -> float:

@@ -11,7 +11,7 @@ from stream.messages import Chunk, Gap, Marker, StateChange
 from stream.xdf_header import ChannelFormat, XdfStream
 
 if TYPE_CHECKING:
-    from stream.lsl import SourceInfo
+    from stream.source_info import SourceInfo
 
 __all__ = ["EventReader", "as_sent", "event_record", "source_stream"]
 
@@ -37,14 +37,15 @@ class EventReader(Protocol):
 
 def source_stream(info: SourceInfo) -> XdfStream:
     """Return the header under which a source is recorded: as its sender described it."""
+    described = info.bold is None and info.counter_channel is None
     return XdfStream(
         name=info.name,
         type=info.type,
-        n_channels=info.n_channels,
+        n_channels=info.n_sent,
         channel_format=_FORMATS.get(info.format, "float32"),
         sfreq_hz=info.sfreq_hz,
-        labels=tuple(info.labels) if len(info.labels) == info.n_channels else (),
-        units=(info.unit,) * info.n_channels if info.unit else (),
+        labels=info.labels if described and len(info.labels) == info.n_channels else (),
+        units=(info.unit,) * info.n_channels if described and info.unit else (),
         source_id=info.source_id,
         hostname=info.hostname,
         uid=info.uid,
@@ -55,21 +56,33 @@ def source_stream(info: SourceInfo) -> XdfStream:
     )
 
 
-def as_sent(info: SourceInfo, samples: NDArray[np.float32]) -> NDArray[Any]:
-    """Return samples in the unit and number format in which they were sent.
+def as_sent(info: SourceInfo, chunk: Chunk) -> NDArray[Any]:
+    """Return samples in the unit and number format in which they were sent, counter included.
+
+    Whole numbers up to 2**24 come back exactly, float32 within one unit in the last place; what
+    was sent with more digits than float32 has keeps only these.
 
     Parameters
     ----------
     info : SourceInfo
         Says the scale (to V) that was applied on arrival.
-    samples : array of shape (n, n_channels), float32
+    chunk : Chunk
+        Its samples are (n, n_channels), float32.
+
+    Returns
+    -------
+    samples : array of shape (n, info.n_sent)
     """
-    values = samples if info.scale == 1.0 else samples.astype(np.float64) / info.scale
+    # Arrival multiplies by a float32 where all channels have one scale: undo exactly that.
+    scale = np.float64(np.float32(info.scale)) if info.scales is None else info.scales
+    values = chunk.samples.astype(np.float64) / scale
+    if info.counter_channel is not None:
+        count = (chunk.first + np.arange(len(values))) % info.counter_modulo
+        values = np.insert(values, info.counter_channel, count, axis=1)
     kind = np.dtype({"double64": "f8", "string": "f4"}.get(info.format, info.format))
     if kind.kind == "i":
         limits = np.iinfo(kind)
-        rounded = np.rint(np.nan_to_num(values.astype(np.float64)))
-        return np.clip(rounded, limits.min, limits.max).astype(kind)
+        return np.clip(np.rint(np.nan_to_num(values)), limits.min, limits.max).astype(kind)
     return values.astype(kind, copy=False)
 
 

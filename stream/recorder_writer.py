@@ -128,9 +128,7 @@ class RecordingWriter:
         """Write what waits; return False if the disk does not take it."""
         try:
             while group := self.chunks.first(_GROUP_BYTES):
-                self.xdf.put(group)
-                self.chunks.done(len(group))
-                self.beat += 1
+                self._put(group)
             while lines := self.lines.first(_GROUP_BYTES):
                 self.events_file.append(b"".join(lines))
                 self.lines.done(len(lines))
@@ -142,6 +140,19 @@ class RecordingWriter:
         self._over("memory", "There is room in memory again.")
         self._over("write", "The recording is written again.")
         return True
+
+    def _put(self, group: list[XdfChunk]) -> None:
+        """Write a group, in smaller ones where the disk has not enough room for all of it."""
+        while True:
+            try:
+                self.xdf.put(group)
+                break
+            except FileError:
+                if len(group) == 1:
+                    raise
+                group = group[: len(group) // 2]
+        self.chunks.done(len(group))
+        self.beat += 1
 
     def _over(self, kind: str, sentence: str) -> None:
         if self._health.clear(kind):

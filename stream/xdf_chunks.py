@@ -32,7 +32,7 @@ _FILE_HEADER, _STREAM_HEADER, _SAMPLES, _CLOCK_OFFSET, _BOUNDARY, _STREAM_FOOTER
 _BOUNDARY_UUID = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")  # fixed by the specification
 
 #: Samples are split into chunks of about this size, so that damage to one costs little.
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 
 _DTYPES = {
     "float32": "<f4",
@@ -82,7 +82,7 @@ def header_chunk(stream_id: int, stream: XdfStream) -> XdfChunk:
 def sample_chunks(
     stream_id: int, stream: XdfStream, stamps: ArrayLike, samples: ArrayLike
 ) -> list[XdfChunk]:
-    """Return numeric samples as chunks of about 1 MiB; every sample has its own stamp.
+    """Return numeric samples as chunks of at most some 256 KiB; every sample has its own stamp.
 
     Parameters
     ----------
