@@ -27,7 +27,7 @@ class FeatureExtractor(Protocol):
     """Samples in, features out, as soon as their window is complete.
 
     What comes out depends on the samples alone, bit for bit, never on how they were cut into
-    chunks. All memory that a push needs is made when the extractor is made.
+    chunks.
     """
 
     @property
