@@ -1,0 +1,122 @@
+"""Ridge regression whose penalty is chosen by folds that never split a clip.
+
+Neighbouring windows of one clip are nearly the same row; folds through a clip would prefer far too
+small a penalty. The solver is `models.linear`; here is only the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import SettingError
+
+__all__ = ["LinearFit", "fold_of_groups", "ridge_cv"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearFit:
+    """A linear decoder y = x W + b, and how its penalty was chosen."""
+
+    weights: NDArray[np.float64]  # (n_features, n_out)
+    bias: NDArray[np.float64]  # (n_out,)
+    alpha: float
+    scores: dict[float, float]  # mean correlation over outputs, held-out folds, for each alpha
+    held_out: NDArray[np.float64]  # (n, n_out) predictions for folds held out, at this alpha
+
+    def predict(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return x W + b."""
+        return np.asarray(np.asarray(x, np.float64) @ self.weights + self.bias)
+
+
+def fold_of_groups(groups: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
+    """Return the fold of each row: runs of neighbouring groups, about equally many in each.
+
+    Raises
+    ------
+    SettingError
+        If there are fewer groups than folds, or fewer than 2 folds.
+    """
+    names = np.unique(groups)
+    if not 2 <= n_folds <= len(names):
+        raise SettingError(
+            f"{n_folds} folds need at least 2 folds and as many clips, got {len(names)} clips."
+        )
+    fold_of = np.arange(len(names)) * n_folds // len(names)
+    return np.asarray(fold_of[np.searchsorted(names, groups)], np.int64)
+
+
+def ridge_cv(
+    x: NDArray[np.floating],
+    y: NDArray[np.floating],
+    groups: NDArray[np.int64],
+    *,
+    alphas: Sequence[float],
+    n_folds: int = 5,
+) -> LinearFit:
+    """Fit a ridge regression with an unpenalised intercept; one penalty for all outputs.
+
+    Parameters
+    ----------
+    x : array of shape (n, n_features)
+    y : array of shape (n, n_out)
+    groups : array of shape (n,), int64
+        Clip (trial, session) of each row, numbered in the order of time.
+    alphas : sequence of float
+        Penalties to choose from; of equal ones the larger wins.
+    n_folds : int
+        Folds of neighbouring groups.
+
+    Raises
+    ------
+    SettingError
+        If there are too few groups or no positive penalty, or the shapes do not fit.
+    """
+    features: NDArray[np.float64] = np.asarray(x, np.float64)
+    targets: NDArray[np.float64] = np.asarray(y, np.float64)
+    if len(x) != len(y) or len(x) != len(groups) or not alphas or min(alphas) <= 0:
+        raise SettingError(
+            f"Ridge needs as many rows in x, y and groups and positive penalties, got {x.shape}, "
+            f"{y.shape}, {np.shape(groups)} and {list(alphas)}."
+        )
+    fold = fold_of_groups(groups, n_folds)
+    held_out = np.empty((len(alphas), *targets.shape))
+    for k in range(n_folds):
+        train, test = fold != k, fold == k
+        for a, (weights, bias) in enumerate(_ridge_path(features[train], targets[train], alphas)):
+            held_out[a, test] = features[test] @ weights + bias
+    scores = {alpha: _mean_r(held_out[a], targets) for a, alpha in enumerate(alphas)}
+    best = max(range(len(alphas)), key=lambda a: (round(scores[alphas[a]], 6), alphas[a]))
+    weights, bias = _ridge_path(features, targets, [alphas[best]])[0]
+    return LinearFit(weights, bias, alphas[best], scores, held_out[best])
+
+
+def _ridge_path(
+    x: NDArray[np.float64], y: NDArray[np.float64], alphas: Sequence[float]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return (weights, bias) for each penalty from one eigendecomposition.
+
+    W = (X'X + a I)^-1 X'Y, or X' (XX' + a I)^-1 Y where there are fewer rows than features.
+    """
+    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+    xc, yc = x - x_mean, y - y_mean
+    dual = len(x) < x.shape[1]
+    values, vectors = np.linalg.eigh(xc @ xc.T if dual else xc.T @ xc)
+    rotated = vectors.T @ (yc if dual else xc.T @ yc)
+    fits = []
+    for alpha in alphas:
+        solved = vectors @ (rotated / (np.maximum(values, 0.0) + alpha)[:, None])
+        weights = xc.T @ solved if dual else solved
+        fits.append((weights, y_mean - x_mean @ weights))
+    return fits
+
+
+def _mean_r(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Return the Pearson correlation over rows, mean over outputs; constant outputs count as 0."""
+    p, t = prediction - prediction.mean(axis=0), target - target.mean(axis=0)
+    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(t, axis=0)
+    r = np.where(norm > 1e-12, np.sum(p * t, axis=0) / np.maximum(norm, 1e-12), 0.0)
+    return float(np.mean(r))
