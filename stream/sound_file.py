@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import FileError
+from stream.safe_file import say_why
 
 __all__ = ["SoundFileWriter", "WavFile", "to_pcm24"]
 
@@ -76,7 +77,7 @@ class WavFile:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise FileError(
-                f"The sound file {path} cannot be written: {error.strerror}. "
+                f"The sound file {path} cannot be written: {say_why(error)}. "
                 "Choose another folder or name."
             ) from error
         try:
@@ -84,7 +85,7 @@ class WavFile:
         except OSError as error:
             os.close(self._file)
             raise FileError(
-                f"The sound file {path} cannot be written: {error.strerror}. "
+                f"The sound file {path} cannot be written: {say_why(error)}. "
                 "Free some space on that disk, or choose another."
             ) from error
 
@@ -225,7 +226,7 @@ class SoundFileWriter:
             try:
                 self._write(item)
             except OSError as error:
-                self.failure = f"{self.path}: {error.strerror or error}"
+                self.failure = f"{self.path}: {say_why(error)}"
                 _log.error(
                     "Writing sound stopped after %.1f s (%s). The session goes on. "
                     "Free space on that disk before the next one.",
