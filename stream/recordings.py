@@ -217,6 +217,7 @@ def read_recording(
     SettingError
         If the choice fits nothing, or more than one recording of a folder.
     """
+    from stream.readers.bids import is_bids_name
     from stream.readers.checks import check_fetched
 
     path = Path(path)
@@ -236,6 +237,10 @@ def read_recording(
             tr_s=tr_s,
             events=events,
         )
+    elif is_bids_name(path):
+        from stream.readers.bids import read_bids_file
+
+        recording = read_bids_file(path, unit=unit, mask=mask, tr_s=tr_s, events=events)
     elif lower.endswith((".xdf", ".xdfz", ".xdf.gz")):
         from stream.readers.xdf_file import read_xdf
 
