@@ -271,8 +271,9 @@ class _Voice:
         phase = np.clip(self.phase + (steps if rising else -steps), 0, length)
         gain = np.sin(0.5 * np.pi / length * phase).astype(np.float32)
         sound: NDArray[np.float32] = self._loop.read(self.position, n) * gain
+        # One that has fallen silent stays where it was left, whatever the length of the stretch.
+        self.position += n if rising else min(n, self.phase)
         self.phase = min(length, self.phase + n) if rising else max(0, self.phase - n)
-        self.position += n
         return sound
 
 
