@@ -27,7 +27,10 @@ BURST_S = 0.2
 _HARMLESS_HOPS = 0.25
 # Deviations of the waiting sound below this are jitter; correcting them would be heard.
 _TOLERANCE_S = 0.015
+# Too much sound waiting, up to this, is taken back over several windows, none below half a hop.
+_AT_ONCE_S = 0.05
 _REMEMBERED = 8192
+_ROUNDING_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Freshest:
 
     Each delivery is sent whole. The decoder takes windows in order as long as going through all
     that wait costs less than a quarter of a hop, or, within one delivery of at most 0.2 s, if the
-    decoder is faster than the hop. Otherwise the oldest is left out, and `on_skip` is told.
+    decoder is faster than the hop. Otherwise the oldest is left out, and `on_skip` is told. When
+    the stream stops, the last window is left out too if a slow decoder gets to it a hop too late.
 
     Parameters
     ----------
@@ -63,7 +67,7 @@ class Freshest:
         self._costs: deque[float] = deque(maxlen=5)
         self._batches: OrderedDict[int, Batch] = OrderedDict()
         self._n_batches = 0
-        self._newest = float("-inf")
+        self._newest = self._sent_at = float("-inf")
 
     @property
     def cost_s(self) -> float:
@@ -85,6 +89,7 @@ class Freshest:
         async with self._changed:
             before = self._newest if self._n_batches else windows[0].t_stop - self._hop_s
             self._newest = windows[-1].t_stop
+            self._sent_at = asyncio.get_running_loop().time()
             batch = Batch(self._n_batches, before, self._newest)
             self._n_batches += 1
             for window in windows:
@@ -106,22 +111,31 @@ class Freshest:
 
     async def __anext__(self) -> FeatureWindow:
         async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or bool(self._waiting))
-            if not self._waiting:
-                raise StopAsyncIteration
-            self._leave_out()
-            return self._waiting.popleft()
+            while True:
+                await self._changed.wait_for(lambda: self._closed or bool(self._waiting))
+                if not self._waiting:
+                    raise StopAsyncIteration
+                self._leave_out()
+                window = self._waiting.popleft()
+                if not self._overtaken_by_time():
+                    return window
+                self._on_skip(window)
+
+    def _overtaken_by_time(self) -> bool:
+        """Whether the newest window is old too: nothing came while a slow decoder was at work."""
+        waited_s = asyncio.get_running_loop().time() - self._sent_at
+        return self.cost_s > self._hop_s and waited_s > self._hop_s + _ROUNDING_S
 
     def _leave_out(self) -> None:
         cost = self.cost_s
         while len(self._waiting) > 1:
             oldest, newest = self._waiting[0], self._waiting[-1]
-            if (len(self._waiting) - 1) * cost <= _HARMLESS_HOPS * self._hop_s and (
-                newest.t_stop - oldest.t_stop <= max(BURST_S, 2 * self._hop_s)
-            ):
+            span_s = newest.t_stop - oldest.t_stop - _ROUNDING_S
+            harmless = (len(self._waiting) - 1) * cost <= _HARMLESS_HOPS * self._hop_s
+            if harmless and span_s <= max(BURST_S, 2 * self._hop_s):
                 return
             together = self._batches[oldest.seq].number == self._batches[newest.seq].number
-            if together and cost <= self._hop_s and newest.t_stop - oldest.t_stop <= BURST_S:
+            if together and cost <= self._hop_s and span_s <= BURST_S:
                 return
             self._on_skip(self._waiting.popleft())
 
@@ -164,7 +178,7 @@ class SoundClock:
 
     def too_late(self, window: FeatureWindow, batch: Batch) -> bool:
         """Tell whether a much newer window was known when this one came: its sound is left out."""
-        return batch.newest - window.t_stop > BURST_S
+        return batch.newest - window.t_stop > BURST_S + _ROUNDING_S
 
     def n_samples(self, window: FeatureWindow, batch: Batch, waiting_s: float) -> int:
         """Return the samples that the sound of `window` gets.
@@ -183,9 +197,10 @@ class SoundClock:
             0 if so much sound waits that there is room for none.
         """
         n = self.exact()
-        since = max(batch.before, batch.newest - BURST_S)
+        since = max(batch.before, batch.newest - BURST_S - self.hop_s)
         ahead_s = max(0.0, window.t_stop - self.hop_s - since)  # windows of this delivery before it
         excess_s = waiting_s - (self.lead_s + ahead_s)
-        if abs(excess_s) > _TOLERANCE_S:
-            n -= round(excess_s * self.sample_rate_hz)
-        return max(0, n)
+        if abs(excess_s) <= _TOLERANCE_S:
+            return n
+        shortest = n // 2 if excess_s <= _AT_ONCE_S else 0
+        return max(shortest, n - round(excess_s * self.sample_rate_hz))

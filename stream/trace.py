@@ -61,16 +61,19 @@ class Tracer:
         self.outcomes: Counter[str] = Counter()
         self.mismatched = 0
 
-    def open(self, window: FeatureWindow, arrived: float) -> None:
+    def open(self, window: FeatureWindow, arrived: float | None) -> None:
         """Begin the record of a window.
 
         Parameters
         ----------
         window : FeatureWindow
-        arrived : float
-            s, when the chunk that completed the window became visible.
+        arrived : float or None
+            s, when the chunk that completed the window became visible. None: this is no live
+            session, brain time and the time of computing have nothing to do with each other.
         """
-        self._open[window.seq] = {"taken": window.t_stop, "arrived": arrived}
+        self._open[window.seq] = (
+            {} if arrived is None else {"taken": window.t_stop, "arrived": arrived}
+        )
         if len(self._open) > _OPEN:
             self.close(next(iter(self._open)), "forgotten")
 

@@ -228,7 +228,7 @@ def open_windower(bundle: Bundle, *, sfreq_hz: float | None = None, speed: float
     return Windower(
         extractor,
         Standardiser(manifest.standardise, bundle.mean, bundle.std),
-        n_channels=n_channels,
+        n_channels=manifest.input.n_channels,
         period_s=1.0 / ((sfreq_hz or rate) * speed),
         fill_max_samples=int(manifest.fill_max_s * rate + 1e-6),
     )

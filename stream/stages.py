@@ -1,0 +1,284 @@
+"""The stages of the live path: for each message, do the work in a thread, send the result on.
+
+Each is a coroutine that reads one channel and writes the next, and closes that when it ends. What
+goes wrong with one window costs that window; the `Monitor` counts it and decides when it is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.channel import Channel
+from stream.freshness import Freshest, SoundClock
+from stream.messages import (
+    Chunk,
+    Condition,
+    FeatureWindow,
+    Gap,
+    Sound,
+    SourceState,
+    StateChange,
+    TimelineEvent,
+)
+from stream.monitor import Monitor
+from stream.playback import Player, PlayerState
+from stream.render import Renderer
+from stream.windows import Windower
+from stream.worker import Worker
+
+__all__ = [
+    "Companion",
+    "Decoder",
+    "SoundMaker",
+    "decode",
+    "features",
+    "playback",
+    "sound",
+    "source",
+]
+
+Clock = Callable[[], float]
+Companion = Callable[[Sound], NDArray[np.float32]]
+"""Given the decoded sound (one channel), return what goes to the left channel, (n,) float32."""
+
+_HOLD_BLOCK_S = 0.02
+_PLAYED_EVERY_S = 0.02
+_LOOK_S = 0.05  # how often a lost source is noticed while no condition comes
+
+
+class Decoder(Protocol):
+    """A window in, what it was decoded to out."""
+
+    def decode(self, window: FeatureWindow) -> Condition:
+        """Decode one window; called in a thread of its own."""
+        ...
+
+
+async def source(
+    events: AsyncIterable[TimelineEvent], chunks: Channel[Chunk], monitor: Monitor
+) -> None:
+    """Pass chunks on; report gaps and changes of state at once, however busy the rest is."""
+    try:
+        async for event in events:
+            if isinstance(event, Chunk):
+                await chunks.send(event)
+            elif isinstance(event, Gap):
+                monitor.gap(event)
+            elif isinstance(event, StateChange):
+                monitor.state(event)
+    finally:
+        await chunks.close()
+
+
+async def features(
+    chunks: Channel[Chunk], windows: Freshest, windower: Windower, monitor: Monitor, clock: Clock
+) -> None:
+    """Turn chunks into feature windows; all of them are made, recorded and counted."""
+    try:
+        async with Worker("features") as worker:
+            async for chunk in chunks:
+                entered = clock()
+                made, failures = await worker(windower.push, chunk)
+                left = clock()
+                for window in made:
+                    monitor.window(window, chunk.arrived)
+                    monitor.tracer.mark(window.seq, "features_in", entered)
+                    monitor.tracer.mark(window.seq, "features_out", left)
+                    monitor.worked("features")
+                for failure in failures:
+                    monitor.windows += 1
+                    monitor.failed("features", failure.seq, failure.error)
+                await windows.send(made)
+    finally:
+        await windows.close()
+
+
+async def decode(
+    windows: Freshest,
+    conditions: Channel[Condition],
+    decoder: Decoder,
+    monitor: Monitor,
+    clock: Clock,
+) -> None:
+    """Decode the newest window, again and again."""
+    try:
+        async with Worker("decode") as worker:
+            async for window in windows:
+                entered = clock()
+                monitor.tracer.mark(window.seq, "decode_in", entered)
+                try:
+                    condition = await worker(decoder.decode, window)
+                except Exception as error:
+                    monitor.failed("decode", window.seq, error)
+                    continue
+                left = clock()
+                windows.took(left - entered)
+                monitor.tracer.mark(window.seq, "decode_out", left)
+                monitor.worked("decode")
+                monitor.condition(condition)
+                await conditions.send(condition)
+    finally:
+        await conditions.close()
+
+
+@dataclass(slots=True)
+class SoundMaker:
+    """Renders the sound of a condition, or more of the last one; called in the sound thread."""
+
+    renderer: Renderer
+    lag_s: float
+    companion: Companion | None = None
+    _stimulus_stop: float = float("nan")
+
+    def window(self, condition: Condition, n_samples: int, *, afresh: bool) -> Sound:
+        """Return the sound of a new condition; `afresh`: nothing is heard before it."""
+        if afresh:
+            self.renderer.reset()
+        stop = condition.window.t_stop - self.lag_s
+        return self._sound(condition, n_samples, stop - n_samples / self.renderer.sample_rate_hz)
+
+    def hold(self, condition: Condition, n_samples: int) -> Sound:
+        """Return more of the sound of a condition, for as long as no newer one has come."""
+        if condition.values.ndim == 2:
+            # Mel frames: the last one goes on, rather than the whole window in a few milliseconds.
+            condition = replace(condition, values=condition.values[-1:])
+        return self._sound(condition, n_samples, self._stimulus_stop)
+
+    def _sound(self, condition: Condition, n_samples: int, start: float) -> Sound:
+        rate = self.renderer.sample_rate_hz
+        pcm = self.renderer.render(condition, n_samples)
+        if pcm.ndim == 1:
+            pcm = pcm[:, None]
+        self._stimulus_stop = start + n_samples / rate
+        made = Sound(pcm, rate, condition.window, start, self._stimulus_stop)
+        if self.companion is None:
+            return made
+        left = np.asarray(self.companion(made), np.float32).reshape(n_samples, 1)
+        both = np.concatenate([left, pcm[:, :1]], axis=1)  # (n, 2): heard, decoded
+        return Sound(both, rate, condition.window, start, self._stimulus_stop)
+
+
+async def sound(
+    conditions: Channel[Condition],
+    player: Player,
+    maker: SoundMaker,
+    windows: Freshest,
+    pace: SoundClock,
+    monitor: Monitor,
+    clock: Clock,
+    *,
+    hold_s: float,
+    hold_below_s: float,
+) -> None:
+    """Give each condition its stretch of sound; hold the last one while the next is late.
+
+    Parameters
+    ----------
+    hold_s : float
+        The last sound goes on for at most so long; then the player fades it out, and counts it.
+    hold_below_s : float
+        More of it is made when less than this waits in the player.
+    """
+    last: Condition | None = None
+    held_s = 0.0
+    coming: asyncio.Task[Condition | None] | None = None
+    try:
+        async with Worker("sound") as worker:
+            while True:
+                if coming is None:
+                    coming = asyncio.create_task(_take(conditions), name="sound: next condition")
+                if monitor.source_state is not SourceState.CONNECTED and last is not None:
+                    player.finish()  # the silence to come is not the player's fault
+                    last = None
+                may_hold = last is not None and held_s < hold_s and _sounding(player)
+                wait_s = max(0.001, player.waiting_s - hold_below_s) if may_hold else _LOOK_S
+                await asyncio.wait({coming}, timeout=wait_s)
+                if coming.done():
+                    condition, coming = coming.result(), None
+                    if condition is None:
+                        break
+                    await _sound_window(
+                        condition, player, maker, windows, pace, monitor, clock, worker
+                    )
+                    last, held_s = condition, 0.0
+                elif may_hold and last is not None and player.waiting_s <= hold_below_s:
+                    n = round(_HOLD_BLOCK_S * pace.sample_rate_hz)
+                    try:
+                        more = await worker(maker.hold, last, n)
+                    except Exception as error:
+                        monitor.failed("sound", last.window.seq, error)
+                        last = None
+                        continue
+                    held_s += _HOLD_BLOCK_S
+                    player.queue(more)
+                    monitor.sound(more)
+    finally:
+        if coming is not None:
+            coming.cancel()
+        player.finish()
+
+
+async def _sound_window(
+    condition: Condition,
+    player: Player,
+    maker: SoundMaker,
+    windows: Freshest,
+    pace: SoundClock,
+    monitor: Monitor,
+    clock: Clock,
+    worker: Worker,
+) -> None:
+    """Render and queue the sound of one condition."""
+    window = condition.window
+    monitor.tracer.mark(window.seq, "sound_in", clock())
+    batch = windows.batch(window)
+    if pace.too_late(window, batch):
+        pace.exact()  # its time passes all the same
+        monitor.unheard(window, "superseded")
+        return
+    waiting_s = player.waiting_s
+    begun = player.state is PlayerState.PLAYING  # if not, the player will let the lead pass itself
+    afresh = waiting_s == 0.0 and not begun
+    n = pace.n_samples(window, batch, waiting_s) if begun else pace.exact()
+    if n == 0:
+        monitor.unheard(window, "superseded")
+        return
+    try:
+        made = await worker(maker.window, condition, n, afresh=afresh)
+    except Exception as error:
+        monitor.failed("sound", window.seq, error)
+        return
+    player.queue(made)
+    monitor.tracer.mark(window.seq, "sound_out", clock())
+    monitor.worked("sound")
+    monitor.sound(made)
+
+
+def _sounding(player: Player) -> bool:
+    return player.state in (PlayerState.PLAYING, PlayerState.WAITING)
+
+
+async def _take(conditions: Channel[Condition]) -> Condition | None:
+    async for condition in conditions:
+        return condition
+    return None
+
+
+async def playback(player: Player, monitor: Monitor, ended: asyncio.Event) -> None:
+    """Report what is heard, until `ended` is set and all of it was reported."""
+    while True:
+        last = ended.is_set()
+        for played in player.drain_played():
+            monitor.played(played)
+        if last:
+            return
+        try:
+            await asyncio.wait_for(ended.wait(), _PLAYED_EVERY_S)
+        except TimeoutError:
+            continue
