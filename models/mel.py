@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.errors import SettingError
 
-__all__ = ["MelSpec", "log_mel", "mel_basis", "mel_to_magnitude", "normalise_waveform"]
+__all__ = [
+    "MelSpec",
+    "hann",
+    "log_mel",
+    "mel_basis",
+    "mel_levels",
+    "mel_to_magnitude",
+    "normalise_waveform",
+]
 
 # Slaney's scale: linear to 1 kHz, then 27 steps for each factor of 6.4 (Auditory Toolbox, 1998).
 _LINEAR_HZ = 200.0 / 3.0
@@ -161,10 +169,19 @@ def mel_to_magnitude(mel: ArrayLike, spec: MelSpec) -> NDArray[np.float32]:
 def mel_levels(mel: NDArray[np.float64], spec: MelSpec) -> NDArray[np.float64]:
     """Return linear mel magnitudes of log mel frames, exactly 0 at the floor.
 
-    The floor is taken off, so that a band fades to nothing without a step. Levels above what full
-    scale can give are cut: a decoder that runs wild must not overflow.
+    The floor is taken off, so that a band fades to nothing without a step. Levels are cut some
+    26 dB above a sine at full scale: a decoder that runs wild must not overflow.
+
+    Parameters
+    ----------
+    mel : array of shape (..., n_mels)
+    spec : MelSpec
+
+    Returns
+    -------
+    levels : array of the same shape, float64
     """
-    top = np.log(spec.n_fft * float(mel_basis(spec).max()) * spec.n_fft)
+    top = np.log(10.0 * spec.n_fft * float(mel_basis(spec).max()))
     linear = np.exp(np.minimum(np.nan_to_num(mel, nan=-np.inf, posinf=top, neginf=-np.inf), top))
     # A little more than the floor, which float32 logarithms return only to 1e-6.
     return np.maximum(linear - spec.floor * (1.0 + 1e-4), 0.0)

@@ -300,7 +300,7 @@ def batch_power(
             average=spec.average,
             axis=0,
         )
-        power[row] = density[plan.bins].T
+        power[row] = density[plan.bins].T * (plan.scale > 0)  # 0 Hz without a taper, see there
     return starts, starts + plan.window, power
 
 

@@ -135,6 +135,10 @@ def _one_sided_scale(
     factor[0] /= 2.0
     if n % 2 == 0:
         factor[-1] /= 2.0
+    if spec.detrend != "none" and np.ptp(taper) == 0:
+        # Without a taper, detrending leaves nothing at 0 Hz but rounding noise, whose logarithm
+        # would be a feature that means nothing. Zero it is, exactly.
+        factor[0] = 0.0
     return factor
 
 
