@@ -8,6 +8,7 @@ for every sample, whatever the network, a stalled consumer or a dead sender did.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from models.errors import SettingError
 from stream.source_info import COUNTER_LABEL, COUNTER_MODULO, BoldInfo
 
-__all__ = ["MarkerSender", "Sender", "StreamDescription"]
+__all__ = ["MarkerSender", "Sender", "StreamDescription", "linger"]
 
 _QUEUE_S = 360.0  # liblsl's default for a consumer that stalls
 _QUEUE_SAMPLES = 2_000_000  # it allocates a slot each, at once; a fast replay would take gigabytes
@@ -165,7 +166,7 @@ class MarkerSender:
         self.close(linger_s=_LINGER_S if error is None else 0.0)
 
 
-def linger(senders: list[Sender] | list[MarkerSender], *, linger_s: float) -> None:
+def linger(senders: Sequence[Sender | MarkerSender], *, linger_s: float) -> None:
     """Wait until every consumer has gone, at most `linger_s`.
 
     liblsl has no way to ask whether all was taken; on one machine that is a matter of milliseconds.
