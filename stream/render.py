@@ -50,18 +50,26 @@ class Renderer(Protocol):
     def n_channels(self) -> int:
         """Channels of what `render` returns: 1 means shape (n,)."""
 
+    @property
+    def delay_s(self) -> float:
+        """By how much the sound is behind the conditions that it renders."""
+
     def render(self, condition: Condition, n_samples: int) -> NDArray[np.float32]:
         """Return the next `n_samples` of sound: shape (n_samples,), float32, full scale 1."""
 
     def reset(self) -> None:
         """Begin anew after a gap or skipped windows.
 
-        The next stretch fades in from silence over the end of the old sound fading out.
+        The old sound fades out, and what is rendered next fades in.
         """
 
 
 class StreamingVocoder(Protocol):
     """Mel frames in, samples out, with a memory: `models.inversion.PhaseRecovery` is one."""
+
+    @property
+    def delay_samples(self) -> int:
+        """By how many samples the sound is behind the frames."""
 
     def step(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the `n * hop` samples that `n` more ln-mel frames, (n, n_mels), give."""
@@ -74,8 +82,8 @@ class MelRenderer:
     """Direct chain: the decoded mel spectrogram, through phase recovery.
 
     The frames of a window are stretched or squeezed in time (linearly) to as many as its samples
-    need; what a frame gives beyond the window is carried to the next one. A fade's length is always
-    kept back, so that a reset has real sound to fade out.
+    need; what a frame gives beyond the window is carried to the next one. The last `fade_s` of
+    sound are always kept back, so that a reset has real sound to fade out.
 
     Parameters
     ----------
@@ -95,9 +103,9 @@ class MelRenderer:
         self._vocoder = vocoder
         self._rise = fade_table(max(1, round(fade_s * spec.sample_rate_hz)))[1:]
         self._fade = len(self._rise)
-        self._carried = np.zeros(0, np.float32)
-        self._old = np.zeros(self._fade, np.float32)  # end of the sound before, faded out
-        self._fresh = True
+        self._carried = np.zeros(self._fade, np.float32)  # at least one fade long
+        self._risen = 0  # how far the fade-in of this stretch has come, samples
+        self.delay_s = (vocoder.delay_samples + self._fade) / spec.sample_rate_hz
 
     def render(self, condition: Condition, n_samples: int) -> NDArray[np.float32]:
         """Return the next `n_samples` of sound: shape (n_samples,), float32.
@@ -117,22 +125,22 @@ class MelRenderer:
                 _log.warning("The vocoder gave NaN or infinite samples; it was reset.")
                 self._vocoder.reset()
                 pcm = np.zeros(n_frames * self._spec.hop, np.float32)
-            if self._fresh:
-                pcm = pcm.copy()  # at least one fade long: nothing is carried yet
-                pcm[: self._fade] = pcm[: self._fade] * self._rise + self._old
-                self._fresh = False
+            rising = min(len(pcm), self._fade - self._risen)
+            if rising:
+                pcm = pcm.copy()
+                pcm[:rising] *= self._rise[self._risen : self._risen + rising]
+                self._risen += rising
             self._carried = np.concatenate([self._carried, pcm.astype(np.float32, copy=False)])
         out, self._carried = self._carried[:n_samples], self._carried[n_samples:]
         return out
 
     def reset(self) -> None:
-        """Begin anew; the end of the old sound fades out under what comes next."""
-        if self._fresh:
+        """Begin anew: what is kept back of the old sound fades out, then the new one fades in."""
+        if not self._risen:
             return
-        self._old = self._carried[: self._fade] * self._rise[::-1]
-        self._carried = np.zeros(0, np.float32)
+        self._carried = self._carried[: self._fade] * self._rise[::-1]
         self._vocoder.reset()
-        self._fresh = True
+        self._risen = 0
 
     def _checked(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if values.ndim != 2 or len(values) < 1 or values.shape[1] != self._spec.n_mels:
@@ -295,6 +303,7 @@ class LibraryRenderer:
     """
 
     n_channels = 1
+    delay_s = 0.0
 
     def __init__(
         self,
