@@ -43,6 +43,7 @@ class Link:
         self._connection: _Connection | None = None
         self._closing: list[_Connection] = []
         self._info: SourceInfo | None = None
+        self._correction: CorrectionFilter | None = None  # of the connection before
 
     def open(self, timeout_s: float) -> SourceInfo:
         """Find the stream and subscribe to it.
@@ -116,6 +117,7 @@ class Link:
     def drop(self) -> None:
         """Let go of the inlet; the puller must not be inside it, nor enter it again."""
         if self._connection is not None:
+            self._correction = self._connection.correction
             self._connection.close()
             self._closing = [item for item in self._closing if item.is_alive()]
             self._closing.append(self._connection)
@@ -135,8 +137,8 @@ class Link:
         inlet.open_stream(timeout_s)  # from here on samples are queued
         info = read_info(inlet.info(timeout_s))
         same_host = info.hostname == socket.gethostname()
-        before = self._connection.correction if self._connection is not None else None
-        return _Connection(inlet, CorrectionFilter(same_host, before), self.offsets), info
+        correction = CorrectionFilter(same_host, self._correction)
+        return _Connection(inlet, correction, self.offsets), info
 
 
 class _Connection(threading.Thread):

@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 from pylsl.util import LostError
 
 from models.errors import SourceError
+from stream.clock import CorrectionFilter
 from stream.intake import Intake
 from stream.link import Link
 from stream.lsl import SourceInfo, StreamQuery, clock, configure
 from stream.messages import SourceState, StateChange
+from stream.stall_watch import StallWatch
 from stream.timeline import Timeline
 
 __all__ = ["LslSource"]
 
 _LOG = logging.getLogger(__name__)
 
-_PULL_S = 0.1  # longest wait inside liblsl: how soon `stop` is seen
+_PULL_S = 0.1  # longest wait inside liblsl: how soon `stop` and a stall are seen
+_LOOK_EVERY_S = 1.0  # while stalled: has the stream been started anew?
+_FIRST_CORRECTION_S = 5.0
+_PLAUSIBLE_S = 10.0
 _BLOCK_VALUES = 2**20  # values taken at once at most (a backlog comes in pieces)
 _DTYPES: dict[str, type[np.generic]] = {
     "float32": np.float32,
@@ -69,6 +74,7 @@ class LslSource:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._error: BaseException | None = None
+        self._looked = -np.inf
 
     # ---------------------------------------------------------------- for those who use it
 
@@ -181,12 +187,17 @@ class LslSource:
         info = self.info
         most = max(1, min(4096, _BLOCK_VALUES // info.n_sent))
         block = np.empty((most, info.n_sent), _DTYPES[info.format])
-        intake = Intake(info, self.timeline)
+        intake = Intake(info, self.timeline, max_buflen_s=self._link.max_buflen_s)
+        watch = StallWatch(info.sfreq_hz, clock())
         while not self._stop.is_set():
-            if not self._pull(block, intake):
-                self._reconnect(intake)
+            correction = self._link.correction
+            alive = self._pull(block, intake, watch)
+            if not alive:
+                intake.flush(now=clock(), correction=correction)
+                self._reconnect(intake, watch)
+        intake.flush(now=clock(), correction=correction)
 
-    def _pull(self, block: NDArray[Any], intake: Intake) -> bool:
+    def _pull(self, block: NDArray[Any], intake: Intake, watch: StallWatch) -> bool:
         """Pull once; return False if the connection is gone.
 
         The error must not travel on: its traceback would keep the inlet alive in this thread.
@@ -197,16 +208,50 @@ class LslSource:
             )
         except LostError:
             return False
+        now = clock()
+        correction = self._link.correction
+        paused_s = watch.pulled(len(raw), now, asked_s=_PULL_S)
+        if paused_s:
+            intake.paused(paused_s, now=now)
         if len(raw):
-            intake.feed(rows, raw, now=clock(), correction=self._link.correction)
+            if not correction.ready:
+                self._await_correction(correction, float(raw[-1]))
+                now = clock()
+            if self.state is not SourceState.CONNECTED:
+                self._change(SourceState.CONNECTED, now, now)
+            intake.feed(rows, raw, now=now, correction=correction)
+            return True
+        intake.tick(now=now, correction=correction)
+        if not watch.stalled(now):
+            return True
+        if self.state is SourceState.CONNECTED:
+            self._change(SourceState.STALLED, watch.last_arrival, now)
+        if now - self._looked > _LOOK_EVERY_S:
+            # A host that lost its power says no goodbye: the connection seems alive for hours.
+            self._looked = now
+            return not self._link.replaced()
         return True
 
-    def _reconnect(self, intake: Intake) -> None:
-        now = clock()
-        self.timeline.state(StateChange(SourceState.LOST, now, now))
+    def _await_correction(self, correction: CorrectionFilter, newest: float) -> None:
+        """Wait for the clock of another machine to be measured, unless it is known from before."""
+        before = correction.provisional
+        if before is not None and abs(newest + before - clock()) < _PLAUSIBLE_S:
+            return
+        deadline = clock() + _FIRST_CORRECTION_S
+        while not correction.ready and clock() < deadline and not self._stop.wait(0.005):
+            pass
+        if not correction.ready:
+            _LOG.warning("The clock of stream '%s' could not be measured.", self.info.name)
+
+    def _reconnect(self, intake: Intake, watch: StallWatch) -> None:
+        self._change(SourceState.LOST, watch.last_arrival, clock())
         self._link.drop()
         info = self._link.reopen(self._stop)
         if info is not None:
             self._info = info
             intake.connected(info)
-            self.timeline.state(StateChange(SourceState.CONNECTED, clock(), clock()))
+            watch.restart(clock())
+
+    def _change(self, state: SourceState, since: float, now: float) -> None:
+        _LOG.info("Stream '%s' is %s.", self.info.name, state.value)
+        self.timeline.state(StateChange(state, since, now))
