@@ -8,6 +8,7 @@ is AR(1), alike in neighbouring voxels, with slow drifts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gamma
 
 import numpy as np
@@ -94,7 +95,7 @@ class BoldListener:
         responds = amount >= np.quantile(amount, 1.0 - self.responding)
         return np.asarray(fields.reshape(2 * self.n_bands, -1) * responds)
 
-    def _drive(self, pcm: NDArray[np.float32], n_volumes: int) -> NDArray[np.float64]:
+    def drive(self, pcm: NDArray[np.float32], n_volumes: int) -> NDArray[np.float64]:
         """Return features of the sound through the HRF at each volume, unscaled."""
         envelopes = band_envelopes(
             pcm, sample_rate_hz=SAMPLE_RATE_HZ, rate_hz=100.0, n_bands=self.n_bands
@@ -131,12 +132,8 @@ class BoldListener:
         """
         if self.snr_db == -np.inf:
             return np.zeros((n_volumes, self.n_voxels))
-        mix = stimulus_sequence(0, 144.0, clip_s=6.0).pcm
-        reference = self._drive(mix, round(144.0 / self.tr_s))
-        changes = (reference - reference.mean(axis=0))[round(12.0 / self.tr_s) :]
-        power = np.mean(changes[:, np.any(changes != 0.0, axis=0)] ** 2)
         wanted = _NOISE * 10.0 ** (self.snr_db / 20.0)
-        return np.asarray(self._drive(pcm, n_volumes) * (wanted / float(np.sqrt(power))))
+        return np.asarray(self.drive(pcm, n_volumes) * (wanted / _reference_rms(self)))
 
     def noise(self, n_volumes: int, seed: int) -> NDArray[np.float64]:
         """Return noise and drifts of a brain that hears nothing, shape (n_volumes, 2000)."""
@@ -172,6 +169,15 @@ class BoldListener:
             n_volumes = int(len(pcm) / SAMPLE_RATE_HZ / self.tr_s + 1e-9)
         response = self.respond(pcm, n_volumes)
         return (_BASELINE + response + self.noise(n_volumes, seed)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _reference_rms(listener: BoldListener) -> float:
+    """Return the RMS of the unscaled response of responding voxels to a fixed mix of all sounds."""
+    mix = stimulus_sequence(0, 144.0, clip_s=6.0).pcm
+    drive = listener.drive(mix, round(144.0 / listener.tr_s))
+    changes = (drive - drive.mean(axis=0))[round(12.0 / listener.tr_s) :]
+    return float(np.sqrt(np.mean(changes[:, np.any(changes != 0.0, axis=0)] ** 2)))
 
 
 def _smooth(fields: NDArray[np.float64], width_voxels: float) -> NDArray[np.float64]:

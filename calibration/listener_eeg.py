@@ -8,6 +8,7 @@ neighbouring electrodes, with alpha rhythm that waxes and wanes at the back of t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,15 +121,12 @@ class EegListener:
         """
         if self.snr_db == -np.inf:
             return np.zeros((round(len(pcm) / SAMPLE_RATE_HZ * self.sfreq_hz), len(EEG_CHANNELS)))
-        # The scale comes from a fixed mix of all sounds, so that loud clips stay larger than soft.
-        reference = self._drive(stimulus_sequence(0, 36.0, clip_s=1.5).pcm)
         noise_power = _NOISE_V**2 + _ALPHA_V**2 + _SENSOR_V**2
         wanted = np.sqrt(noise_power * 10.0 ** (self.snr_db / 10.0))
-        centred = reference - reference.mean(axis=0)
-        return np.asarray(self._drive(pcm) * (wanted / float(np.sqrt(np.mean(centred**2)))))
+        return np.asarray(self.drive(pcm) * (wanted / _reference_rms(self)))
 
-    def _drive(self, pcm: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the band envelopes convolved with the response functions, unscaled."""
+    def drive(self, pcm: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the band envelopes convolved with the response functions: the response, unscaled."""
         envelopes = band_envelopes(
             pcm, sample_rate_hz=SAMPLE_RATE_HZ, rate_hz=self.sfreq_hz, n_bands=self.n_bands
         )
@@ -176,6 +174,16 @@ class EegListener:
         """
         response = self.respond(pcm)
         return (response + self.noise(len(response), seed)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _reference_rms(listener: EegListener) -> float:
+    """Return the RMS of the unscaled response to a fixed mix of all sounds.
+
+    A fixed mix, not the sound at hand, so that loud clips stay larger than soft ones.
+    """
+    drive = listener.drive(stimulus_sequence(0, 36.0, clip_s=1.5).pcm)
+    return float(np.sqrt(np.mean((drive - drive.mean(axis=0)) ** 2)))
 
 
 def _covariance_root(reach: float) -> NDArray[np.float64]:

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 
-__all__ = ["LinearFit", "fold_of_groups", "ridge_cv"]
+__all__ = [
+    "LinearFit",
+    "column_correlations",
+    "fold_of_groups",
+    "ridge_cv",
+    "ridge_predictions",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,10 +94,36 @@ def ridge_cv(
         train, test = fold != k, fold == k
         for a, (weights, bias) in enumerate(_ridge_path(features[train], targets[train], alphas)):
             held_out[a, test] = features[test] @ weights + bias
-    scores = {alpha: _mean_r(held_out[a], targets) for a, alpha in enumerate(alphas)}
+    scores = {
+        alpha: float(np.mean(column_correlations(held_out[a], targets)))
+        for a, alpha in enumerate(alphas)
+    }
     best = max(range(len(alphas)), key=lambda a: (round(scores[alphas[a]], 6), alphas[a]))
     weights, bias = _ridge_path(features, targets, [alphas[best]])[0]
     return LinearFit(weights, bias, alphas[best], scores, held_out[best])
+
+
+def ridge_predictions(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    x_new: NDArray[np.float64],
+    *,
+    alphas: Sequence[float],
+) -> NDArray[np.float64]:
+    """Return what ridge regressions of (x, y) say of new rows: (n_alphas, n_new, n_out).
+
+    One eigendecomposition serves all penalties and all outputs.
+    """
+    return np.stack([x_new @ weights + bias for weights, bias in _ridge_path(x, y, alphas)])
+
+
+def column_correlations(
+    prediction: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the Pearson correlation over rows for each column; constant columns count as 0."""
+    p, t = prediction - prediction.mean(axis=0), target - target.mean(axis=0)
+    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(t, axis=0)
+    return np.asarray(np.where(norm > 1e-12, np.sum(p * t, axis=0) / np.maximum(norm, 1e-12), 0.0))
 
 
 def _ridge_path(
@@ -112,11 +144,3 @@ def _ridge_path(
         weights = xc.T @ solved if dual else solved
         fits.append((weights, y_mean - x_mean @ weights))
     return fits
-
-
-def _mean_r(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Return the Pearson correlation over rows, mean over outputs; constant outputs count as 0."""
-    p, t = prediction - prediction.mean(axis=0), target - target.mean(axis=0)
-    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(t, axis=0)
-    r = np.where(norm > 1e-12, np.sum(p * t, axis=0) / np.maximum(norm, 1e-12), 0.0)
-    return float(np.mean(r))
