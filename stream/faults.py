@@ -223,7 +223,7 @@ class Run:
     start: int  # row
     stop: int  # row, one past the last
     first: int  # index of row `start` in the stream's own count
-    kind: Literal["new", "again", "invalid"] = "new"
+    kind: Literal["new", "again"] = "new"
 
 
 def signal_runs(signal: RecordedSignal, plan: FaultPlan | None = None) -> list[Run]:

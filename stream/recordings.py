@@ -7,11 +7,10 @@ sample indices, that arrive when the recording is replayed over LSL.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from stream.messages import Chunk, Gap, GapReason
 from stream.source_info import BoldInfo
 
 if TYPE_CHECKING:
-    from stream.faults import FaultPlan, Run
+    from stream.faults import FaultPlan
 
 __all__ = [
     "RecordedMarkers",
@@ -294,8 +293,8 @@ def recording_events(
 ) -> Iterator[Chunk | Gap]:
     """Yield a signal as the messages that its replay over LSL leads to, as fast as they are taken.
 
-    Chunks are views, not copies. Samples that are not finite are left out and named in a gap, as
-    the live path does.
+    Chunks are views, not copies. As on the live path, samples that are not finite are kept as they
+    are, and a gap that says so goes before the chunk with them.
 
     Parameters
     ----------
@@ -309,33 +308,29 @@ def recording_events(
     ------
     Chunk or Gap
         Stamps are those of the recording; `arrived` is when the sample could have been had.
+
+    Raises
+    ------
+    SettingError
+        If `chunk` is below 1, or a fault lies behind the end of the signal.
     """
     if chunk < 1:
         raise SettingError(f"A chunk holds at least 1 sample, got chunk={chunk}.")
     from stream.faults import signal_runs
 
     stamps, samples = signal.stamps, signal.samples
-    ready = signal.ready_after_s
-    period = signal.period_s
+    ready, period = signal.ready_after_s, signal.period_s
+    bad = _bad_rows(samples)
     number = 0
-    expected: int | None = None
-    stop_before = float("nan")
-    for run in _finite_runs(signal, signal_runs(signal, faults)):
-        t_first = float(stamps[run.start])
-        if run.kind != "new":
+    expected: int | None = None  # index of the next sample, if none is missing
+    last = float("nan")
+    for run in signal_runs(signal, faults):
+        begin, end = float(stamps[run.start]), float(stamps[run.stop - 1])
+        if run.kind == "again":
+            n = run.stop - run.start
             yield Gap(
-                GapReason.DUPLICATE if run.kind == "again" else GapReason.INVALID,
-                first=run.first,
-                n_lost=0,
-                t_start=t_first,
-                t_stop=float(stamps[run.stop - 1]) + period,
-                raised=float(stamps[run.stop - 1]) + ready,
-                n_extra=run.stop - run.start,
+                GapReason.DUPLICATE, run.first, 0, begin, end + period, end + ready, n_extra=n
             )
-            if run.kind == "invalid":
-                number += 1
-                expected = run.first + run.stop - run.start
-                stop_before = float(stamps[run.stop - 1])
             continue
         if expected is not None and run.first > expected:
             number += 1
@@ -343,43 +338,41 @@ def recording_events(
                 GapReason.DROPPED,
                 first=expected,
                 n_lost=run.first - expected,
-                t_start=stop_before + period,
-                t_stop=t_first,
-                raised=t_first + ready,
-                counted=signal.counted or faults is not None,
+                t_start=last + period,
+                t_stop=begin,
+                raised=begin + ready,
             )
         for start in range(run.start, run.stop, chunk):
             stop = min(start + chunk, run.stop)
             piece = stamps[start:stop]
-            yield Chunk(
-                samples=samples[start:stop],
-                stamps=piece,
-                raw_stamps=piece,
-                first=run.first + start - run.start,
-                segment=number,
-                arrived=float(piece[-1]) + ready,
-            )
+            first = run.first + start - run.start
+            arrived = float(piece[-1]) + ready
+            if bad is not None and bad[start:stop].any():
+                yield _invalid(piece, bad[start:stop], first=first, period=period, raised=arrived)
+            yield Chunk(samples[start:stop], piece, piece, first, number, arrived)
         expected = run.first + run.stop - run.start
-        stop_before = float(stamps[run.stop - 1])
+        last = end
 
 
-def _finite_runs(signal: RecordedSignal, runs: Sequence[Run]) -> Iterator[Run]:
-    """Cut runs where samples are not finite."""
-    from stream.faults import Run
-
+def _bad_rows(samples: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Mark rows that are not all finite; None if there is none, which is the rule."""
     with np.errstate(invalid="ignore", over="ignore"):
         # One sum a row finds NaN and infinities without a mask as large as the recording.
-        bad = ~np.isfinite(signal.samples.sum(axis=1))
-    if not bad.any():
-        yield from runs
-        return
-    for run in runs:
-        here = bad[run.start : run.stop]
-        if run.kind != "new" or not here.any():
-            yield run
-            continue
-        cuts = np.flatnonzero(np.diff(here)) + 1
-        bounds = [0, *cuts.tolist(), len(here)]
-        for a, b in itertools.pairwise(bounds):
-            kind: Literal["invalid", "new"] = "invalid" if here[a] else "new"
-            yield Run(run.start + a, run.start + b, run.first + a, kind)
+        suspects = np.flatnonzero(~np.isfinite(samples.sum(axis=1)))
+    bad = np.zeros(len(samples), dtype=np.bool_)
+    bad[suspects] = ~np.isfinite(samples[suspects]).all(axis=1)
+    return bad if bad.any() else None
+
+
+def _invalid(
+    stamps: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    *,
+    first: int,
+    period: float,
+    raised: float,
+) -> Gap:
+    rows = np.flatnonzero(bad)
+    begin, end = float(stamps[rows[0]]), float(stamps[rows[-1]]) + period
+    n = len(rows)
+    return Gap(GapReason.INVALID, first + int(rows[0]), 0, begin, end, raised, n_extra=n)

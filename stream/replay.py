@@ -28,9 +28,12 @@ __all__ = [
     "ReplaySettings",
     "ReplaySummary",
     "StreamSummary",
+    "load",
     "open_senders",
     "replay_here",
     "run_replay",
+    "source_ids",
+    "wait_for_consumers",
 ]
 
 _LEAD_S = 0.1  # from the decision to begin to the first sample

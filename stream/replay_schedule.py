@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stream.faults import FaultPlan, signal_runs
 from stream.recordings import RecordedMarkers, RecordedSignal, Recording
 
-__all__ = ["Push", "Timetable", "schedule"]
+__all__ = ["Push", "Timetable", "loop_s", "outlet_names", "schedule"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
