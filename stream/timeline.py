@@ -173,7 +173,10 @@ class Timeline:
             self._late += gap.n_extra
         elif gap.reason is GapReason.INVALID:
             self._invalid += gap.n_extra
-        self._note(self._last._replace(position=self._written, event=gap))
+        # The index goes on after the lost ones already here, so that a reader that has seen the
+        # gap, but no sample after it yet, knows where it is.
+        offset = self._last.offset + gap.n_lost
+        self._note(self._last._replace(position=self._written, offset=offset, event=gap))
         self._wake()
 
     def state(self, change: StateChange) -> None:
