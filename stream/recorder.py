@@ -222,8 +222,8 @@ class Recorder:
         for chunk in chunks:
             self._keep(chunk)
 
-    def write_text(self, stream_id: int, stamp: float, text: str) -> None:
-        """Record one text."""
+    def write_text(self, stream_id: int, stamp: float, text: str | Sequence[str]) -> None:
+        """Record one text, or one for each channel of the stream."""
         try:
             stream = self._streams[stream_id]
             chunk = string_chunk(stream_id, stream.header, stamp, [text])

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from stream.messages import Chunk, Marker
 from stream.recorder_health import Health
-from stream.recorder_streams import EventReader, as_sent, event_record
+from stream.recorder_streams import EventReader, SentText, as_sent, event_record
 from stream.source_info import SourceInfo
 
 __all__ = ["Intake", "IntakeSink", "RecordedSource"]
@@ -30,8 +30,8 @@ class IntakeSink(Protocol):
     def write(self, stream_id: int, stamps: ArrayLike, samples: ArrayLike) -> None:
         """Keep numbers."""
 
-    def write_text(self, stream_id: int, stamp: float, text: str) -> None:
-        """Keep a text."""
+    def write_text(self, stream_id: int, stamp: float, text: str | Sequence[str]) -> None:
+        """Keep a text, or one for each channel."""
 
     def write_clock_offset(self, stream_id: int, when: float, offset: float) -> None:
         """Keep a measurement of the sender's clock."""
@@ -48,7 +48,7 @@ class RecordedSource:
     info: SourceInfo
     reader: EventReader
     clock_offsets: Callable[[], Sequence[tuple[float, float]]] | None
-    n_offsets: int = 0
+    offsets_until: float = float("-inf")
 
 
 class Intake:
@@ -121,14 +121,16 @@ class Intake:
 
     def _collect_from(self, source: RecordedSource) -> None:
         if source.clock_offsets is not None:
-            offsets = source.clock_offsets()
-            for when, offset in offsets[source.n_offsets :]:
-                self._sink.write_clock_offset(source.stream_id, when, offset)
-            source.n_offsets = len(offsets)
+            for when, offset in source.clock_offsets():
+                if when > source.offsets_until:  # by time: old ones are forgotten in the end
+                    self._sink.write_clock_offset(source.stream_id, when, offset)
+                    source.offsets_until = when
         for event in source.reader.read():
             if isinstance(event, Chunk):
                 samples = as_sent(source.info, event)
                 self._sink.write(source.stream_id, event.raw_stamps, samples)
+            elif isinstance(event, SentText):
+                self._sink.write_text(source.stream_id, event.raw_stamp, event.texts)
             elif isinstance(event, Marker):
                 self._sink.write_text(source.stream_id, event.stamp, event.text)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from stream.xdf_header import ChannelFormat, XdfStream
 if TYPE_CHECKING:
     from stream.source_info import SourceInfo
 
-__all__ = ["EventReader", "as_sent", "event_record", "source_stream"]
+__all__ = ["EventReader", "SentText", "as_sent", "event_record", "source_stream"]
 
 _FORMATS: dict[str, ChannelFormat] = {
     "float32": "float32",
@@ -25,6 +26,14 @@ _FORMATS: dict[str, ChannelFormat] = {
     "int64": "int64",
     "string": "string",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SentText:
+    """One sample of a stream of strings, as it came."""
+
+    texts: tuple[str, ...]  # one a channel
+    raw_stamp: float  # s, as the sender wrote it
 
 
 class EventReader(Protocol):

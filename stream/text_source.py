@@ -1,0 +1,154 @@
+"""Streams of text (markers) for the recorder: every channel, stamped as the sender stamped them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from pylsl.util import LostError
+
+from models.errors import SourceError
+from stream.link import Link
+from stream.lsl import StreamQuery, clock, configure
+from stream.messages import SourceState, StateChange
+from stream.recorder_streams import SentText
+from stream.source_info import SourceInfo
+from stream.timeline import Accounting
+
+__all__ = ["TextSource", "TextTimeline"]
+
+_PULL_S = 0.05
+_TEXTS = 1024  # samples in one pull
+_KEPT = 100_000  # samples that a reader may fall behind
+
+
+class TextTimeline:
+    """What has come from one text stream; as much of a timeline as the recorder needs."""
+
+    def __init__(self) -> None:
+        self._events: deque[SentText | StateChange] = deque(maxlen=_KEPT)
+        self.newest_stamp = math.nan  # s, our clock
+        self._n = 0
+
+    def reader(self, _name: str) -> TextTimeline:
+        """Return the one reader that there is."""
+        return self
+
+    def read(self) -> list[SentText | StateChange]:
+        """Return what has come since the last call."""
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+    def add(self, event: SentText | StateChange, stamp: float = math.nan) -> None:
+        """Put an event at the end; `stamp` is that of a text, on our clock."""
+        self._events.append(event)
+        if isinstance(event, SentText):
+            self._n += 1
+            self.newest_stamp = stamp
+
+    def accounting(self) -> Accounting:
+        """Return the counts; text streams do not number their samples."""
+        return Accounting(None, self._n, 0, 0, 0, 0, 0)
+
+
+class TextSource:
+    """A thread that pulls one stream of strings.
+
+    Parameters
+    ----------
+    query : StreamQuery
+        Which stream.
+    history_s : float
+        Not used: texts are few.
+    timeout_s : float
+        How long `start` looks for it.
+    """
+
+    def __init__(
+        self, query: StreamQuery, *, history_s: float = 60.0, timeout_s: float = 5.0
+    ) -> None:
+        configure()
+        self.timeline = TextTimeline()
+        self.error: BaseException | None = None
+        self._timeout_s = timeout_s
+        self._link = Link(query, max_buflen_s=360)
+        self._info: SourceInfo | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the stream says about itself."""
+        if self._info is None:
+            raise SourceError("The source was not started; call start() first.")
+        return self._info
+
+    def clock_offsets(self) -> list[tuple[float, float]]:
+        """Return liblsl's measurements: local time, s, and what to add to raw stamps, s."""
+        return list(self._link.offsets)
+
+    def start(self) -> Self:
+        """Find the stream and start to pull.
+
+        Raises
+        ------
+        SourceError
+            If it is not there.
+        """
+        if self._thread is None:
+            self._info = self._link.open(self._timeout_s)
+            self._thread = threading.Thread(target=self._run, name="lsl-text", daemon=True)
+            self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop pulling and let go of the stream."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._link.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                if not self._pull():
+                    self._reconnect()
+        except BaseException as error:
+            self.error = error
+            now = clock()
+            self.timeline.add(StateChange(SourceState.ENDED, now, now, f"failed: {error}"))
+        finally:
+            self._link.drop()
+
+    def _pull(self) -> bool:
+        try:
+            rows, raw = self._link.inlet.pull_chunk(_PULL_S, _TEXTS, min_samples=1)
+        except LostError:
+            return False
+        for row, stamp in zip(rows, raw, strict=True):
+            offsets = self._link.offsets
+            ours = stamp + (offsets[-1][1] if offsets else 0.0)
+            self.timeline.add(SentText(tuple(row), stamp), ours)
+        return True
+
+    def _reconnect(self) -> None:
+        now = clock()
+        self.timeline.add(StateChange(SourceState.LOST, now, now))
+        self._link.drop()
+        info = self._link.reopen(self._stop)
+        if info is not None:
+            now = clock()
+            self.timeline.add(StateChange(SourceState.CONNECTED, now, now))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
