@@ -17,7 +17,7 @@ __all__ = ["load_settings", "settings_from_dict"]
 T = TypeVar("T")
 
 
-def load_settings(path: Path, kind: type[T]) -> T:
+def load_settings(path: Path, kind: type[T], *, given: dict[str, Any] | None = None) -> T:
     """Read a TOML file into a dataclass; its tables are dataclasses inside it.
 
     Parameters
@@ -27,6 +27,8 @@ def load_settings(path: Path, kind: type[T]) -> T:
     kind : type
         A dataclass. Fields may be bool, int, float, str, Path, Literal, tuples of these, other
         dataclasses (a table) and any of them or None.
+    given : dict, optional
+        Values from elsewhere (a command line), already typed, that win over the file.
 
     Raises
     ------
@@ -42,10 +44,12 @@ def load_settings(path: Path, kind: type[T]) -> T:
         raise FileError(f"Cannot read the settings {path}: {reason}.") from error
     except tomllib.TOMLDecodeError as error:
         raise FileError(f"The settings {path} are not TOML: {error}.") from error
-    return settings_from_dict(kind, values)
+    return settings_from_dict(kind, values, given=given)
 
 
-def settings_from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+def settings_from_dict(
+    kind: type[T], values: dict[str, Any], where: str = "", *, given: dict[str, Any] | None = None
+) -> T:
     """Make a dataclass from a dict, strictly.
 
     Parameters
@@ -56,6 +60,8 @@ def settings_from_dict(kind: type[T], values: dict[str, Any], where: str = "") -
         As `tomllib` gives it.
     where : str
         Name of the table, for messages; "" at the top.
+    given : dict, optional
+        As in `load_settings`.
 
     Raises
     ------
@@ -71,11 +77,13 @@ def settings_from_dict(kind: type[T], values: dict[str, Any], where: str = "") -
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f" Did you mean '{nearest[0]}'?" if nearest else f" Known: {sorted(known)}."
             raise SettingError(f"Unknown setting '{_path(where, key)}'.{hint}")
+    given = given or {}
     for name, item in known.items():
-        if item.default is MISSING and item.default_factory is MISSING and name not in values:
+        needed = item.default is MISSING and item.default_factory is MISSING
+        if needed and name not in values and name not in given:
             raise SettingError(f"Setting '{_path(where, name)}' is missing; it has no default.")
     made = {name: _typed(hints[name], value, _path(where, name)) for name, value in values.items()}
-    return cast(T, kind(**made))
+    return cast(T, kind(**(made | given)))
 
 
 def _path(where: str, key: str) -> str:

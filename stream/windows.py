@@ -50,6 +50,8 @@ class Windower:
         From one sample to the next on the clock of the stamps.
     fill_max_samples : int
         Longest gap that is filled; 0: none.
+    order : array of shape (n_channels,), optional
+        Columns of the stream that are used, in this order; all if not given.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Windower:
         n_channels: int,
         period_s: float,
         fill_max_samples: int,
+        order: NDArray[np.intp] | None = None,
     ) -> None:
         self._extractor = extractor
         self._standardiser = standardiser
         self._n_channels = n_channels
         self._period_s = period_s
         self._fill_max = fill_max_samples
+        self._order = order
         self._expected: int | None = None  # index of the next sample
         self._last: NDArray[np.float32] | None = None  # (n_channels,) the newest good sample
         self._stamps: deque[tuple[int, NDArray[np.float64]]] = deque()  # first index, (n,) s
@@ -87,7 +91,7 @@ class Windower:
         SettingError
             If the chunk has another number of channels.
         """
-        if chunk.samples.shape[1] != self._n_channels:
+        if self._order is None and chunk.samples.shape[1] != self._n_channels:
             raise SettingError(
                 f"Expected {self._n_channels} channels, got {chunk.samples.shape[1]} from the "
                 "stream. Use the stream that the bundle was fitted on."
@@ -95,6 +99,8 @@ class Windower:
         windows: list[FeatureWindow] = []
         failures: list[WindowFailure] = []
         for first, samples, stamps in _finite_runs(chunk):
+            if self._order is not None:
+                samples = samples[:, self._order]
             for block in self._joined(first, samples, stamps):
                 self._push_block(*block, windows, failures)
         return windows, failures
@@ -199,16 +205,19 @@ def _finite_runs(
             yield chunk.first + start, chunk.samples[start:stop], chunk.stamps[start:stop]
 
 
-def open_windower(bundle: Bundle, *, sfreq_hz: float | None = None, speed: float = 1.0) -> Windower:
+def open_windower(
+    bundle: Bundle, *, period_s: float | None = None, order: NDArray[np.intp] | None = None
+) -> Windower:
     """Return the features stage of a bundle.
 
     Parameters
     ----------
     bundle : Bundle
-    sfreq_hz : float, optional
-        Of the recorded signal, if it differs slightly from what the manifest says.
-    speed : float
-        Of a replay: stamps come this much closer together.
+    period_s : float, optional
+        From one sample to the next on the clock of the stamps (a replay may be fast); as the
+        manifest says if not given.
+    order : array of shape (n_channels,), optional
+        Columns of the stream for the bundle's channels.
 
     Raises
     ------
@@ -229,6 +238,7 @@ def open_windower(bundle: Bundle, *, sfreq_hz: float | None = None, speed: float
         extractor,
         Standardiser(manifest.standardise, bundle.mean, bundle.std),
         n_channels=manifest.input.n_channels,
-        period_s=1.0 / ((sfreq_hz or rate) * speed),
+        period_s=period_s or 1.0 / rate,
         fill_max_samples=int(manifest.fill_max_s * rate + 1e-6),
+        order=order,
     )

@@ -1,0 +1,90 @@
+"""The typed configuration of a live session, from the command line or one TOML file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import SettingError
+from models.settings import load_settings
+
+__all__ = ["LiveSettings", "read_live_settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """What a live session is to do; the file has the same names, e.g. `sink = "null"`.
+
+    Without `out` nothing is kept but the summary that is printed. With it, everything that comes
+    in and goes out is recorded there.
+
+    Raises
+    ------
+    SettingError
+        If a value is out of its range.
+    """
+
+    bundle: Path
+    stream: str  # name of the LSL stream
+    sink: str = "device"  # "device", "device:NAME", "null" or a .wav file
+    seconds: float | None = None  # None: until the source ends, or an abort
+    out: Path | None = None  # folder of the session, made here
+    mqtt: str | None = None  # mqtt://[user:password@]host[:port]/[prefix]
+    session_name: str | None = None  # in MQTT topics and outlets; None: made from the time
+    device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    threads: int = 1  # of the decoder, on the CPU
+    ceiling_dbfs: float = -12.0
+    markers: tuple[str, ...] = ()  # names of marker streams to record
+    outlets: bool = True  # LSL outlets: embedding, feedback value, markers
+    keyboard: bool = True  # commands by key, if there is a terminal
+    display: bool = True  # live percentiles, if there is a terminal
+    lan: bool = False  # other machines may be seen; otherwise this one only
+    lead_s: float = 0.035  # sound that waits in the player when a window's sound is added
+    hold_hops: float = 2.5  # how long the last sound goes on without a new one; 1 s at least
+    max_stage_errors: int = 5  # in a row; then the session ends
+    find_s: float = 5.0  # how long the stream is looked for
+    history_s: float = 60.0  # how far a stage may fall behind the stream without losing samples
+    give_up_s: float = 30.0  # a lost source ends the session after so long
+    ended_after_s: float = 4.0  # the same for a replay or demo: it closes its stream at its end
+
+    def __post_init__(self) -> None:
+        limits = {
+            "seconds": (1e-3, math.inf),
+            "threads": (1, 1024),
+            "ceiling_dbfs": (-120.0, 0.0),
+            "lead_s": (0.0, 10.0),
+            "hold_hops": (0.0, 1000.0),
+            "max_stage_errors": (1, 1_000_000),
+            "find_s": (0.0, 3600.0),
+            "history_s": (1.0, 86_400.0),
+            "give_up_s": (0.1, math.inf),
+            "ended_after_s": (0.1, math.inf),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise SettingError(
+                    f"Setting '{name}' must lie between {low:g} and {high:g}, got {value:g}."
+                )
+        if not self.stream.strip():
+            raise SettingError("Name the stream: --stream NAME. `hearback streams` lists them.")
+
+
+def read_live_settings(path: Path, **changes: Any) -> LiveSettings:
+    """Read a session's TOML file; what is given here (and is not None) wins over the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    SettingError
+        If a setting is unknown, missing, of the wrong type or out of its range.
+    """
+    known = {item.name for item in fields(LiveSettings)}
+    wrong = sorted(set(changes) - known)
+    if wrong:
+        raise TypeError(f"LiveSettings has no {wrong}")
+    given = {name: value for name, value in changes.items() if value is not None}
+    return load_settings(path, LiveSettings, given=given)
