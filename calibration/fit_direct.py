@@ -53,7 +53,7 @@ def fit_direct(
     alphas: Sequence[float] = (1e1, 1e2, 1e3, 1e4, 1e5),
     mel: MelSpec | None = None,
     standardise: StandardiseSpec | None = None,
-    restore: float = 2.0,
+    restore: float = 1.6,
 ) -> DirectFit:
     """Fit features to the mel frames of what was heard `lag_s` before.
 
@@ -144,15 +144,23 @@ def mel_identification(
     return correlations(rows[0], rows[1])
 
 
-def score_direct(fit: DirectFit, run: Run) -> dict[str, float]:
-    """Return scores of a run that was held out: correlation, identification, and its floors."""
+def score_direct(fit: DirectFit, run: Run, other: Run) -> dict[str, float]:
+    """Return scores of a run that was held out: correlation, identification, and its floor.
+
+    Parameters
+    ----------
+    fit : DirectFit
+    run : Run
+    other : Run
+        Of the same brain while it heard other sounds: decoded, and held against the sounds of
+        `run`, it gives what is scored without any brain signal of theirs.
+    """
     decoded, truth = predict_mel(fit, run)
     per_segment = round(_SEGMENT_S * fit.mel.frames_per_s)
     similarity = mel_identification(decoded, truth, frames_per_segment=per_segment)
     result = identification(similarity)
     bands = [np.corrcoef(decoded[:, k], truth[:, k])[0, 1] for k in range(fit.mel.n_mels)]
-    # The floor of a brain that heard something else: each segment against one half a run away.
-    away = np.roll(similarity, result.n // 2, axis=0)
+    away = mel_identification(predict_mel(fit, other)[0], truth, frames_per_segment=per_segment)
     return {
         "mel_r": float(np.mean(bands)),
         "identification": result.ties_half,
@@ -181,17 +189,25 @@ def _targets(
 def _restore_variance(
     fit: LinearFit, target: NDArray[np.float64], n_mels: int, limit: float
 ) -> LinearFit:
-    """Return the fit with each mel band stretched about its mean, alike for all frames."""
-    spread = [
-        np.std(values.reshape(len(values), -1, n_mels), axis=(0, 1))
-        for values in (target, fit.held_out)
-    ]
-    gain = np.clip(spread[0] / np.maximum(spread[1], 1e-12), 1.0, limit)
-    gain = np.tile(gain, target.shape[1] // n_mels)
+    """Return the fit with each mel band stretched about its mean, and at the level of the sound.
+
+    Stretched logarithms would be too loud where they are large: each band is then moved so that
+    its mean power, over the folds held out, is that of the sound.
+    """
+
+    def bands(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values.reshape(-1, n_mels)
+
+    n_frames = target.shape[1] // n_mels
+    spread = bands(target).std(axis=0) / np.maximum(bands(fit.held_out).std(axis=0), 1e-12)
+    gain = np.tile(np.clip(spread, 1.0, limit), n_frames)
     centre = target.mean(axis=0)
+    stretched = centre + (fit.held_out - centre) * gain
+    power = [np.mean(np.exp(2.0 * bands(values)), axis=0) for values in (target, stretched)]
+    level = np.tile(0.5 * np.log(power[0] / power[1]), n_frames)
     return replace(
         fit,
         weights=fit.weights * gain,
-        bias=centre + (fit.bias - centre) * gain,
-        held_out=centre + (fit.held_out - centre) * gain,
+        bias=centre + (fit.bias - centre) * gain + level,
+        held_out=stretched + level,
     )

@@ -108,7 +108,12 @@ def predict_embedding(fit: RetrievalFit, run: Run) -> tuple[NDArray[np.float64],
 
 
 def score_retrieval(
-    fit: RetrievalFit, run: Run, library: NDArray[np.float32], labels: Sequence[str]
+    fit: RetrievalFit,
+    run: Run,
+    other: Run,
+    *,
+    library: NDArray[np.float32],
+    labels: Sequence[str],
 ) -> dict[str, float]:
     """Return scores of a run that was held out, clip by clip, and their floors.
 
@@ -117,6 +122,9 @@ def score_retrieval(
     fit : RetrievalFit
     run : Run
         With clips of several classes.
+    other : Run
+        Of the same brain while it heard other sounds on the same timetable: held against the
+        sounds of `run`, it gives what is scored without any brain signal of theirs.
     library : array of shape (n_sounds, dim), float32
         Embeddings of the library.
     labels : sequence of str
@@ -124,26 +132,33 @@ def score_retrieval(
     """
     decoded, clip = predict_embedding(fit, run)
     numbers = np.unique(clip)
-    per_clip = np.array([decoded[clip == number].mean(axis=0) for number in numbers])
+    per_clip = _clip_means(decoded, clip, numbers)
     truth = _clip_embeddings(run, fit.embedding)[numbers]
     similarity = correlations(per_clip, truth)
+    elsewhere = correlations(_clip_means(*predict_embedding(fit, other), numbers), truth)
     result = identification(similarity)
     nearest = np.argmax(decoded @ library.T, axis=1)
     played = np.array([labels[k] for k in nearest])
     heard = np.array([run.sequence.clips[number].stimulus.label for number in clip])
     # What the retrieved sound itself identifies, as a person who only hears it would score.
-    sounds = np.array([library[nearest[clip == number]].mean(axis=0) for number in numbers])
-    away = np.roll(similarity, result.n // 2, axis=0)
+    sounds = _clip_means(library[nearest], clip, numbers)
     return {
         "identification": result.ties_half,
         "identification_strict": result.strict,
         "identification_retrieved": identification(correlations(sounds, truth)).ties_half,
-        "identification_other_sound": identification(away).ties_half,
+        "identification_other_sound": identification(elsewhere).ties_half,
         "chance": 0.5,
         "n_clips": float(result.n),
         "right_class": float(np.mean(played == heard)),
         "right_class_chance": float(np.mean([np.mean(heard == label) for label in played])),
     }
+
+
+def _clip_means(
+    rows: NDArray[np.floating], clip: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the mean of the rows of each clip."""
+    return np.array([np.asarray(rows[clip == number], np.float64).mean(0) for number in numbers])
 
 
 def _clip_embeddings(run: Run, embedding: MelStatistics) -> NDArray[np.float64]:

@@ -126,7 +126,7 @@ class EegListener:
         return np.asarray(self.drive(pcm) * (wanted / _reference_rms(self)))
 
     def drive(self, pcm: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the band envelopes convolved with the response functions: the response, unscaled."""
+        """Return the response to a sound, not yet scaled to the SNR."""
         envelopes = band_envelopes(
             pcm, sample_rate_hz=SAMPLE_RATE_HZ, rate_hz=self.sfreq_hz, n_bands=self.n_bands
         )

@@ -10,11 +10,11 @@ import argparse
 import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from calibration.demo_recipes import BOLD, EEG, DemoRecipe
 from calibration.embedding import MEL_STATISTICS_NAME, MelStatistics
 from calibration.fit_direct import fit_direct, score_direct
 from calibration.fit_retrieval import fit_retrieval, score_retrieval
@@ -32,9 +32,9 @@ from export.manifest import (
     SoundSpec,
 )
 from export.onnx_linear import linear_onnx
-from models.spec import InputSpec, SampleSpec, StandardiseSpec, TrMeanSpec
+from models.spec import InputSpec, SampleSpec, TrMeanSpec
 
-__all__ = ["BOLD", "EEG", "DemoRecipe", "main", "make_bold_bundle", "make_eeg_bundle"]
+__all__ = ["main", "make_bold_bundle", "make_eeg_bundle"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +48,6 @@ _EEG_FEATURES = SampleSpec(
     hop_s=0.04,
 )
 _BOLD_FEATURES = TrMeanSpec(window_s=4.5)
-
-
-@dataclass(frozen=True, slots=True)
-class DemoRecipe:
-    """What is simulated for a demo bundle, and for the demo itself."""
-
-    snr_db: float
-    clip_s: float
-    train_s: float
-    test_s: float
-    person: int = 1
-
-
-EEG = DemoRecipe(snr_db=-3.0, clip_s=3.0, train_s=720.0, test_s=120.0)
-BOLD = DemoRecipe(snr_db=-6.0, clip_s=7.5, train_s=1_350.0, test_s=360.0)
 
 
 def make_eeg_bundle(out: Path, *, seed: int, recipe: DemoRecipe = EEG) -> Bundle:
@@ -81,7 +66,7 @@ def make_eeg_bundle(out: Path, *, seed: int, recipe: DemoRecipe = EEG) -> Bundle
         frames_per_window=frames,
         lags_s=(0.2, 0.3, 0.4, 0.5),
     )
-    scores = score_direct(fit, run(recipe.test_s, 2))
+    scores = score_direct(fit, run(recipe.test_s, 2), run(recipe.test_s, 6))
     logger.info("EEG: lag %.2f s, alpha %g, %s", fit.lag_s, fit.linear.alpha, scores)
     manifest = Manifest(
         name="demo-eeg",
@@ -133,10 +118,14 @@ def make_bold_bundle(
         features=_BOLD_FEATURES,
         block_s=listener.tr_s,
         lags_s=tuple(np.arange(0.0, 9.1, 1.5).tolist()),
-        # The running mean takes up slow drifts of the scanner that began after calibration.
-        standardise=StandardiseSpec(),
     )
-    scores = score_retrieval(fit, run(recipe.test_s, 5), vectors, [sound.label for sound in sounds])
+    scores = score_retrieval(
+        fit,
+        run(recipe.test_s, 5),
+        run(recipe.test_s, 7),
+        library=vectors,
+        labels=[sound.label for sound in sounds],
+    )
     logger.info("fMRI: lag %.1f s, alpha %g, %s", fit.lag_s, fit.linear.alpha, scores)
     manifest = Manifest(
         name="demo-fmri",

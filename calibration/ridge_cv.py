@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SettingError
+from models.linear import ridge_path
 
 __all__ = [
     "LinearFit",
@@ -129,18 +130,9 @@ def column_correlations(
 def _ridge_path(
     x: NDArray[np.float64], y: NDArray[np.float64], alphas: Sequence[float]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return (weights, bias) for each penalty from one eigendecomposition.
-
-    W = (X'X + a I)^-1 X'Y, or X' (XX' + a I)^-1 Y where there are fewer rows than features.
-    """
+    """Return (weights, bias) for each penalty from one eigendecomposition."""
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
-    xc, yc = x - x_mean, y - y_mean
-    dual = len(x) < x.shape[1]
-    values, vectors = np.linalg.eigh(xc @ xc.T if dual else xc.T @ xc)
-    rotated = vectors.T @ (yc if dual else xc.T @ yc)
-    fits = []
-    for alpha in alphas:
-        solved = vectors @ (rotated / (np.maximum(values, 0.0) + alpha)[:, None])
-        weights = xc.T @ solved if dual else solved
-        fits.append((weights, y_mean - x_mean @ weights))
-    return fits
+    return [
+        (weights, y_mean - x_mean @ weights)
+        for weights in ridge_path(x - x_mean, y - y_mean, alphas)
+    ]
