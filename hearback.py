@@ -1,8 +1,9 @@
 """The command line of hearback; run from a clone, it first makes its own environment.
 
 `python3 hearback.py demo` in a fresh clone needs Python 3.11 and nothing else: what is missing is
-installed into `.venv` beside this file, and the command goes on in there. Installed, the same file is
-the console script `hearback`. Each command imports what it needs when it runs, so `--help` is instant.
+installed into `.venv` beside this file, and the command goes on in there. Installed, the same file
+is the console script `hearback`. Each command imports what it needs when it runs, so `--help` is
+instant.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 _CLONE = Path(__file__).resolve().parent
 _NEEDED = ("typer", "rich", "numpy", "scipy", "pylsl", "mne", "nibabel", "pyxdf", "onnxruntime")
@@ -80,6 +81,7 @@ app = typer.Typer(
     epilog="Try it:  hearback demo",
 )
 
+Modality = Literal["eeg", "fmri"]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object last.")]
 LanFlag = Annotated[
     bool,
@@ -103,8 +105,8 @@ def _progress(label: str, *, quiet: bool) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task(label, total=None)
 
-        def update(done: float, total: float | None = None) -> None:
-            bar.update(task, completed=done, total=total)
+        def update(done: float, total: float | None = None, label: str = label) -> None:
+            bar.update(task, completed=done, total=total, description=label)
 
         yield update
 
@@ -127,18 +129,247 @@ def streams(
     json_: JsonFlag = False,
 ) -> None:
     """List the LSL streams that can be heard now."""
+    from stream.lsl import configure, find_streams
+
+    configure(lan=lan)
+    found = find_streams(wait_s)
+    if json_:
+        _result({"streams": [info.to_json() for info in found]})
+        return
+    if not found:
+        where = "network" if lan else "machine; --lan looks in the whole network"
+        _say(f"No LSL stream on this {where}. Start a sender, or try: hearback replay FILE")
+    for info in found:
+        typer.echo(info.described)
 
 
 @app.command(epilog="Try it:  hearback record --stream EEG --seconds 60 --out sessions/today")
 def record(
     *,
     stream: Annotated[list[str], typer.Option(help="Name of a stream; may be given again.")],
-    seconds: Annotated[float, typer.Option(help="How long to record, s.", min=0.0)],
+    seconds: Annotated[float, typer.Option(help="How long to record, s.")],
     out: Annotated[Path, typer.Option(help="Folder for recording.xdf and events.jsonl.")],
     lan: LanFlag = False,
     json_: JsonFlag = False,
 ) -> None:
-    """Record LSL streams to XDF, losing nothing at a clean stop."""
+    """Record LSL streams to XDF; a clean stop (also Ctrl-C) loses nothing."""
+    from stream.record import RecordSettings, run_record
+
+    with _progress("recording", quiet=json_) as update:
+        summary = run_record(
+            RecordSettings(
+                tuple(stream), seconds, out, lan=lan, on_progress=update, on_message=_say
+            )
+        )
+    for item in summary.streams:
+        _say(f"{item.name}: {item.written} written, {item.lost} lost in {item.gaps} gaps")
+    _say(f"Recorded {summary.seconds:.1f} s to {summary.path}")
+    if json_:
+        _result(summary.to_json())
+
+
+@app.command(epilog="Try it:  hearback replay recording.xdf --speed 2 --fault 'drop:at=10,n=50'")
+def replay(
+    path: Annotated[
+        Path, typer.Argument(help="XDF, BrainVision, EDF, BDF, EEGLAB, FIF, NIfTI, CSV, or BIDS.")
+    ],
+    *,
+    speed: Annotated[float, typer.Option(help="Times as fast as recorded.")] = 1.0,
+    loop: Annotated[bool, typer.Option(help="Begin again at the end.")] = False,
+    fault: Annotated[
+        str,
+        typer.Option(
+            help="Faults to make, ';' between them: drop:at=S,n=N stall:at=S,for=S jitter:sd=S "
+            "skew:ppm=P duplicate:at=S,n=N late:at=S,by=S kill:at=S,for=S seed=N"
+        ),
+    ] = "",
+    name: Annotated[str | None, typer.Option(help="Name of the outlet.")] = None,
+    select: Annotated[str | None, typer.Option(help="Replay only the signal of this name.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--type", help="Replay only signals of this type.")
+    ] = None,
+    index: Annotated[
+        int | None, typer.Option(help="Replay only the signal of this number.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit, where the file names none.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="NIfTI mask of the voxels to send; default: automatic.")
+    ] = None,
+    tr_s: Annotated[float | None, typer.Option(help="TR, where the file names none, s.")] = None,
+    events: Annotated[Path | None, typer.Option(help="events.tsv for the markers.")] = None,
+    subject: Annotated[str | None, typer.Option(help="BIDS participant.")] = None,
+    session: Annotated[str | None, typer.Option(help="BIDS session.")] = None,
+    task: Annotated[str | None, typer.Option(help="BIDS task.")] = None,
+    run_: Annotated[str | None, typer.Option("--run", help="BIDS run.")] = None,
+    wait_s: Annotated[float, typer.Option(help="Wait so long for a receiver; 0: do not.")] = 60.0,
+    lan: LanFlag = False,
+    json_: JsonFlag = False,
+) -> None:
+    """Replay a recording as LSL streams, with its markers, at its own pace."""
+    from stream.lsl import configure
+    from stream.replay import ReplayProgress, ReplaySettings, run_replay
+
+    settings = ReplaySettings(
+        path,
+        speed=speed,
+        loop=loop,
+        fault=fault,
+        name=name,
+        select=select,
+        kind=kind,
+        index=index,
+        unit=unit,
+        mask=mask,
+        tr_s=tr_s,
+        events=events,
+        subject=subject,
+        session=session,
+        task=task,
+        run=run_,
+        wait_s=wait_s,
+    )
+    configure(lan=lan)
+    with _progress("waiting for a receiver", quiet=json_) as update:
+
+        def on_progress(progress: ReplayProgress) -> None:
+            total = progress.total_s if progress.total_s != float("inf") else None
+            update(progress.position_s, total, label=progress.state)
+
+        summary = run_replay(
+            settings,
+            on_progress=on_progress,
+            on_open=lambda recording, sent: [
+                _say(f"Stream '{item.name}' ({item.type}) is ready.") for item in sent
+            ],
+        )
+    for warning in summary.warnings:
+        _say(f"Note: {warning}")
+    for item in summary.streams:
+        _say(f"{item.name}: {item.sent} sent")
+    if json_:
+        _result(summary.to_json())
+
+
+@app.command(epilog="Try it:  hearback live my-bundle --stream EEG --out sessions/today")
+def live(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    *,
+    stream: Annotated[str | None, typer.Option(help="Name of the LSL stream.")] = None,
+    sink: Annotated[
+        str | None, typer.Option(help="device (default), device:NAME, null, or a .wav file.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long; default: until the source ends.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the whole session in this folder.")] = None,
+    mqtt: Annotated[str | None, typer.Option(help="mqtt://[user:password@]host[:port]")] = None,
+    markers: Annotated[
+        list[str] | None, typer.Option(help="Marker stream to record; may be given again.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (default), cuda or tensorrt.")] = None,
+    ceiling_dbfs: Annotated[
+        float | None, typer.Option(help="The sound never goes above this peak; default -12.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with these and more settings.")
+    ] = None,
+    lan: LanFlag = False,
+    json_: JsonFlag = False,
+) -> None:
+    """Run a live session: sound, feedback, recording. Space pauses, a aborts, q ends."""
+    from stream.live import run_live
+
+    from stream.config import make_live_settings
+
+    settings = make_live_settings(
+        config,
+        bundle=bundle,
+        stream=stream,
+        sink=sink,
+        seconds=seconds,
+        out=out,
+        mqtt=mqtt,
+        markers=tuple(markers) if markers else None,
+        device=device,
+        ceiling_dbfs=ceiling_dbfs,
+        lan=lan or None,
+        display=False if json_ else None,
+    )
+    _finish(run_live(settings, on_message=_say), json_=json_)
+
+
+@app.command(epilog="Try it:  hearback run my-bundle recording.xdf --out sessions/offline")
+def run(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    path: Annotated[Path, typer.Argument(help="The recording.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for played.wav and what was decoded.")],
+    select: Annotated[str | None, typer.Option(help="Name of the signal in the recording.")] = None,
+    fault: Annotated[str, typer.Option(help="Faults, as in replay: drop and duplicate.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = "cpu",
+    json_: JsonFlag = False,
+) -> None:
+    """Run a recording through a bundle as fast as possible: the same decisions as live, no LSL."""
+    from stream.offline import OfflineSettings, run_offline
+
+    settings = OfflineSettings(bundle, path, out, device=device, signal=select, fault=fault)  # type: ignore[arg-type]
+    with _progress("running", quiet=json_) as update:
+        summary = run_offline(settings, on_progress=update)
+    _finish(summary, json_=json_)
+
+
+@app.command(epilog="Try it:  hearback demo --modality fmri")
+def demo(
+    *,
+    modality: Annotated[Modality, typer.Option(help="What the listener is measured by.")] = "eeg",
+    seconds: Annotated[float | None, typer.Option(help="How long; default 30, fMRI 90.")] = None,
+    sink: Annotated[
+        str | None, typer.Option(help="device, null or a .wav file; default: device, else demo.wav")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the whole session in this folder.")] = None,
+    seed: Annotated[int, typer.Option(help="Which stimuli the listener hears.")] = 0,
+    json_: JsonFlag = False,
+) -> None:
+    """Hear it work: a simulated listener in a second process, decoded live over LSL.
+
+    Left: what the listener hears. Right: what is decoded from the simulated brain, both in step.
+    """
+    from calibration.demo import DemoSettings, run_demo
+
+    settings = DemoSettings(modality=modality, seconds=seconds, sink=sink, out=out, seed=seed)
+    summary = run_demo(settings, on_message=_say)
+    _say(summary.told)
+    _finish(summary, json_=json_)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Try it:  hearback test -m 'not slow'",
+)
+def test(context: typer.Context) -> None:
+    """Run the tests of this clone; what follows goes to pytest."""
+    sys.exit(subprocess.run([sys.executable, "-m", "pytest", *context.args], cwd=_CLONE).returncode)
+
+
+def _finish(summary: Any, *, json_: bool) -> None:
+    """Print what a session came to; leave with 4 after an abort."""
+    values = summary.to_json()
+    if json_:
+        _result(values)
+    else:
+        age = values["age_ms"]["p50"]
+        sent = "unknown" if values["sent"] is None else values["sent"]
+        _say(
+            f"{values['seconds_played']:.1f} s played, {values['underruns']} underruns, peak "
+            f"{values['peak_dbfs']:.1f} dBFS. Samples: {sent} sent, "
+            f"{values['delivered']} delivered, {values['lost']} lost in {values['gaps']} gaps. Windows: {values['windows']}, "
+            f"{values['skipped_windows']} skipped. Age of the sound: "
+            + ("unknown." if age is None else f"{age:.0f} ms.")
+        )
+        if values.get("out"):
+            _say(f"The session is in {values['out']}")
+    if values.get("aborted"):
+        raise typer.Exit(4)
 
 
 def _check_one_installation() -> None:
