@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from models.errors import FileError, HearbackError
 
-__all__ = ["as_file_error", "check_fetched"]
+__all__ = ["as_file_error", "check_fetched", "collected_log"]
 
 _FETCH = "Fetch it: git annex get FILE, or datalad get FILE."
 
@@ -66,3 +67,23 @@ def as_file_error(path: Path, what: str) -> Iterator[None]:
             f"{path} cannot be read as {what}: {detail}. "
             f"It is damaged, cut short or of another kind; compare it with the original."
         ) from error
+
+
+@contextmanager
+def collected_log(name: str, warnings: list[str]) -> Iterator[None]:
+    """Collect what a library logs as warnings, instead of printing it."""
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warnings.append(record.getMessage())
+
+    logger = logging.getLogger(name)
+    handler = Collect(level=logging.WARNING)
+    propagate, logger.propagate = logger.propagate, False
+    others = logger.handlers[:]
+    logger.handlers[:] = [handler]
+    try:
+        yield
+    finally:
+        logger.handlers[:] = others
+        logger.propagate = propagate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.errors import FileError
 from stream.readers.build import Scaled, build_signal
-from stream.readers.checks import as_file_error, check_fetched
+from stream.readers.checks import as_file_error, check_fetched, collected_log
 from stream.readers.tables import events_markers, read_json
 from stream.recordings import Recording, Segment
 from stream.source_info import BoldInfo
@@ -84,7 +85,8 @@ def read_nifti(
     """
     import nibabel
 
-    with as_file_error(path, "NIfTI"):
+    warnings: list[str] = []
+    with as_file_error(path, "NIfTI"), collected_log("nibabel.global", warnings):
         image: Any = nibabel.load(path)
         if len(image.shape) != 4 or image.shape[3] < 2:
             raise FileError(
@@ -94,6 +96,7 @@ def read_nifti(
         zooms = image.header.get_zooms()
         _space, clock = image.header.get_xyzt_units()
         affine = np.array(image.affine, dtype=np.float64)
+        _check_size(path, image)
     stem = _stem(path)
     if sidecar is None:
         beside = path.with_name(stem + ".json")
@@ -131,7 +134,27 @@ def read_nifti(
     )
     table = Path(events) if events is not None else _events_beside(path)
     markers = () if table is None else (events_markers(table, name=f"{stem}-markers"),)
-    return Recording(path, "NIfTI", (signal,), tuple(m for m in markers if len(m.stamps)))
+    return Recording(
+        path, "NIfTI", (signal,), tuple(m for m in markers if len(m.stamps)), tuple(warnings)
+    )
+
+
+def _check_size(path: Path, image: Any) -> None:
+    """Refuse an image whose size, or checksum, is not what it should be."""
+    if path.suffix.lower() != ".nii":
+        # nibabel stops at the last voxel and so never gets to the checksum at the end.
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
+        return
+    proxy = image.dataobj
+    expected = int(proxy.offset) + int(np.prod(proxy.shape)) * int(proxy.dtype.itemsize)
+    held = path.stat().st_size
+    if held != expected:
+        raise FileError(
+            f"{path.name}: the header says {expected:,} bytes, the file has {held:,}. It was cut "
+            f"short, or changed on the way; get the whole file."
+        )
 
 
 def _stem(path: Path) -> str:

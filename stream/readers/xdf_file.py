@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import FileError
 from stream.readers.build import Scaled, build_signal, scale_channels
-from stream.readers.checks import as_file_error
+from stream.readers.checks import as_file_error, collected_log
 from stream.readers.counted import counted_segments
 from stream.readers.timing import regular_clock
 from stream.recordings import RecordedMarkers, RecordedSignal, Recording, Segment
@@ -51,8 +49,10 @@ def read_xdf(path: Path, *, unit: str | None = None) -> Recording:
         raise FileError(
             f"{path} is not an XDF file: it begins with {head!r}, not b'XDF:'. Check the file."
         )
-    with as_file_error(path, "XDF"), _pyxdf_warnings(warnings), np.errstate(all="ignore"):
+    with as_file_error(path, "XDF"), collected_log("pyxdf", warnings), np.errstate(all="ignore"):
         streams, _ = pyxdf.load_xdf(str(path), dejitter_timestamps=False)
+    # Said of every file whose clocks were never reset; means nothing to a user.
+    warnings = [text for text in warnings if "Segments and clock-segments differ" not in text]
     signals: list[RecordedSignal] = []
     markers: list[RecordedMarkers] = []
     for stream in streams:
@@ -63,29 +63,39 @@ def read_xdf(path: Path, *, unit: str | None = None) -> Recording:
             f"{path} holds no signal with samples; its streams are: {_streams(streams)}. "
             f"Check that the amplifier was streaming when this was recorded."
         )
-    return Recording(path, "XDF", tuple(signals), tuple(markers), tuple(warnings))
+    speeds = {_speed(stream) for stream in streams if _is_numeric(stream)}
+    recording = Recording(path, "XDF", tuple(signals), tuple(markers), tuple(warnings))
+    return recording if speeds == {1.0} or len(speeds) != 1 else _stretched(recording, *speeds)
 
 
-@contextmanager
-def _pyxdf_warnings(warnings: list[str]) -> Iterator[None]:
-    """Collect what pyxdf logs, instead of printing it."""
+def _is_numeric(stream: Any) -> bool:
+    return _one(stream["info"], "channel_format") != "string" and len(stream["time_stamps"]) > 0
 
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
-            # Said of every file whose streams were not reset; means nothing to a user.
-            if "Segments and clock-segments differ" not in text:
-                warnings.append(text)
 
-    logger = logging.getLogger("pyxdf")
-    handler = Collect(level=logging.WARNING)
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+def _speed(stream: Any) -> float:
+    """Return how much faster than its recording a stream ran when it was recorded again."""
+    speed = float(_one(_child(_child(stream["info"], "desc"), "hearback"), "speed", "1") or 1)
+    return speed if 0 < speed < 1e6 else 1.0
+
+
+def _stretched(recording: Recording, speed: float) -> Recording:
+    """Return a recording of a fast replay with the times of what was replayed."""
+    start = recording.start
+
+    def moved(stamps: NDArray[np.float64]) -> NDArray[np.float64]:
+        stretched: NDArray[np.float64] = start + (stamps - start) * speed
+        stretched.flags.writeable = False
+        return stretched
+
+    return replace(
+        recording,
+        signals=tuple(replace(s, stamps=moved(s.stamps)) for s in recording.signals),
+        markers=tuple(replace(m, stamps=moved(m.stamps)) for m in recording.markers),
+        warnings=(
+            *recording.warnings,
+            f"A replay at {speed:g} times its speed was recorded; its times are stretched back.",
+        ),
+    )
 
 
 def _one(info: Any, key: str, default: str = "") -> str:
