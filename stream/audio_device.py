@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import threading
 from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -26,6 +28,10 @@ _INSTEAD = (
 # Longer than any output buffer: a device that says so does not know.
 _LONGEST_LATENCY_S = 2.0
 
+# A device that has not asked for a block for this long hangs.
+_LONGEST_SILENCE_S = 1.0
+_LONGEST_CLOSE_S = 3.0
+
 
 class DacClock:
     """When the first sample of each block is heard, from what the device says, without its jitter.
@@ -48,6 +54,10 @@ class DacClock:
         self._sample_rate_hz = sample_rate_hz
         self._tolerance_s = tolerance_s
         self._gain = gain
+        self._expected = float("nan")
+
+    def jumped(self) -> None:
+        """Believe what the device says next: samples were lost."""
         self._expected = float("nan")
 
     def heard(self, said: float, n: int) -> float:
@@ -88,6 +98,7 @@ class DeviceSink:
         self._blocks = self._stalls = 0
         self._failure = ""
         self._stopped = False
+        self._last_asked = float("inf")  # s, when the device last asked for a block
         self._render: Callable[[int, float], NDArray[np.float32]] = player.render_block
         self._stream, self.sample_rate_hz, self._channels, self.device_name = self._open(
             int(device) if device.isdigit() else device, block_s
@@ -104,6 +115,7 @@ class DeviceSink:
         DeviceError
             If the device refuses.
         """
+        self._last_asked = self._clock()
         try:
             self._stream.start()
         except self._sounddevice.PortAudioError as error:
@@ -117,6 +129,18 @@ class DeviceSink:
         if self._stopped:
             return
         self._stopped = True
+        # PortAudio waits for ever for a sound server that hangs; we do not.
+        closing = threading.Thread(target=self._close, name="close audio device", daemon=True)
+        closing.start()
+        closing.join(_LONGEST_CLOSE_S)
+        if closing.is_alive():
+            _log.warning("The audio device '%s' does not answer; left open.", self.device_name)
+            # At exit sounddevice would end PortAudio, which waits for the same server.
+            at_exit = getattr(self._sounddevice, "_exit_handler", None)
+            if at_exit is not None:
+                atexit.unregister(at_exit)
+
+    def _close(self) -> None:
         try:
             self._stream.stop()
             self._stream.close()
@@ -125,13 +149,20 @@ class DeviceSink:
 
     def statistics(self) -> SinkStatistics:
         """Return the counts so far; what a device missed is known to it alone."""
+        silent_s = self._clock() - self._last_asked
+        if not self._failure and not self._stopped and silent_s > _LONGEST_SILENCE_S:
+            # The device may come back, so this is told and not kept.
+            return self._told(f"the device has not asked for sound for {silent_s:.1f} s")
+        return self._told(self._failure)
+
+    def _told(self, failure: str) -> SinkStatistics:
         return SinkStatistics(
             name=f"device '{self.device_name}'",
             sample_rate_hz=self.sample_rate_hz,
             blocks=self._blocks,
             stalls=self._stalls,
-            missed_s=float("nan") if self._stalls else 0.0,
-            failure=self._failure,
+            missed_s=0.0,
+            failure=failure,
         )
 
     def __enter__(self) -> Self:
@@ -195,12 +226,14 @@ class DeviceSink:
         try:
             if status.output_underflow:
                 self._stalls += 1
+                self._dac.jumped()
                 if self._blocks:
                     self._player.interrupted()
             ahead = time.outputBufferDacTime - time.currentTime
             if not 0.0 <= ahead <= _LONGEST_LATENCY_S:
                 ahead = float(self._stream.latency)
-            block = self._render(n, self._dac.heard(self._clock() + ahead, n))
+            self._last_asked = now = self._clock()
+            block = self._render(n, self._dac.heard(now + ahead, n))
             out[:] = self._fit(block)
             self._blocks += 1
         except Exception as error:

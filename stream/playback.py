@@ -134,6 +134,7 @@ class Player:
             sample_rate_hz=sample_rate_hz, n_channels=n_channels, fade=self._fade
         )
         self._taps: tuple[Callable[[NDArray[np.float32]], None], ...] = ()
+        self._skips: tuple[Callable[[int], None], ...] = ()
         self._log: deque[Played] = deque(maxlen=_LOG_LENGTH)
 
         # Wishes, written by any thread and read by the audio thread: single assignments.
@@ -193,16 +194,37 @@ class Player:
         self._want_abort = True
         self._sounds.drop_beyond(0, on_purpose=True)
 
-    def interrupted(self) -> None:
-        """Tell that the sink stood still: the next block fades in. Called by sinks."""
+    def interrupted(self, n_missed: int = 0) -> None:
+        """Tell that the sink stood still: the next block fades in. Called by sinks.
+
+        Parameters
+        ----------
+        n_missed : int
+            Samples of time that passed without a block, if known.
+        """
         self._stalled = True
+        if n_missed > 0:
+            for skip in self._skips:
+                skip(n_missed)
 
-    def add_tap(self, tap: Callable[[NDArray[np.float32]], None]) -> None:
-        """Let `tap(block)` see every block that leaves; it is called in the audio thread.
+    def add_tap(
+        self,
+        tap: Callable[[NDArray[np.float32]], None],
+        skip: Callable[[int], None] | None = None,
+    ) -> None:
+        """Let others have what leaves, as a file of it does; both are called in the audio thread.
 
-        It must not block; the array (n, n_channels) is its to keep, not to change.
+        Parameters
+        ----------
+        tap : callable
+            `tap(block)` gets every block (n, n_channels). It must not block; the array is its to
+            keep, not to change.
+        skip : callable, optional
+            `skip(n)` hears that time for n samples passed without a block.
         """
         self._taps = (*self._taps, tap)
+        if skip is not None:
+            self._skips = (*self._skips, skip)
 
     def observe_peak(self, peak: float) -> None:
         """Count a peak that was made behind the player, by resampling to a device's rate."""

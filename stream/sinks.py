@@ -14,9 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from models.errors import SettingError
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import FileError, SettingError
 from stream.playback import Player
-from stream.sound_file import SoundFileWriter
+from stream.safe_file import say_why
+from stream.sound_file import SoundFileWriter, WavFile
 
 __all__ = [
     "NullSink",
@@ -219,16 +223,12 @@ class PacedSink:
                 missed = int(late / block_s)
                 self._stalls += 1
                 self._missed_blocks += missed
-                self._player.interrupted()
-                self._on_missed(missed * self._block)
+                self._player.interrupted(missed * self._block)
                 k += missed
                 due = start + k * block_s
             self._player.render_block(self._block, due + block_s)
             self._blocks += 1
             k += 1
-
-    def _on_missed(self, n: int) -> None:
-        """Hear that `n` samples of time passed unplayed."""
 
 
 class NullSink(PacedSink):
@@ -270,7 +270,7 @@ class WavSink(PacedSink):
         self.writer = SoundFileWriter(
             path, sample_rate_hz=player.sample_rate_hz, n_channels=player.n_channels
         )
-        player.add_tap(self.writer.put)
+        player.add_tap(self.writer.put, self.writer.skip)
 
     def stop(self) -> None:
         """Stop asking, and close the file. Harmless when called twice."""
@@ -281,9 +281,6 @@ class WavSink(PacedSink):
         """Return the counts so far."""
         self._failure = self._failure or self.writer.failure
         return super().statistics()
-
-    def _on_missed(self, n: int) -> None:
-        self.writer.skip(n)
 
 
 class OfflineSink:
@@ -319,28 +316,51 @@ class OfflineSink:
         self._block = max(1, round(block_s * player.sample_rate_hz))
         self._t_start = t_start
         self._n = self._blocks = 0
-        self._file: SoundFileWriter | None = None
+        self._file: WavFile | None = None
         if path is not None:
-            self._file = SoundFileWriter(
-                path,
-                sample_rate_hz=player.sample_rate_hz,
-                n_channels=player.n_channels,
-                max_waiting=2**31,
+            # Written directly: nobody is disturbed by waiting for the disk, and a full disk is an
+            # error here, not something to live with.
+            self._file = WavFile(
+                path, sample_rate_hz=player.sample_rate_hz, n_channels=player.n_channels
             )
-            player.add_tap(self._file.put)
 
     def pump(self) -> int:
-        """Render all that can be rendered without an underrun; return the samples rendered."""
+        """Render all that can be rendered without an underrun; return the samples rendered.
+
+        Raises
+        ------
+        FileError
+            If the disk is full or gone.
+        """
         before = self._n
         while self._player.can_render(self._block):
             t = self._t_start + self._n / self._player.sample_rate_hz
-            self._player.render_block(self._block, t)
+            block = self._player.render_block(self._block, t)
             self._n += self._block
             self._blocks += 1
+            if self._file is not None:
+                self._write(self._file, block)
         return self._n - before
 
+    def _write(self, file: WavFile, block: NDArray[np.float32]) -> None:
+        try:
+            file.write(block)
+        except OSError as error:
+            file.close()
+            self._file = None
+            raise FileError(
+                f"Writing {file.path} stopped after {self._n / file.sample_rate_hz:.1f} s: "
+                f"{say_why(error)}. Free space on that disk, or choose another, and run it again."
+            ) from error
+
     def finish(self) -> int:
-        """Render the rest, close the file; return the samples rendered in all."""
+        """Render the rest, close the file; return the samples rendered in all.
+
+        Raises
+        ------
+        FileError
+            If the disk is full or gone.
+        """
         self._player.finish()
         self.pump()
         if self._file is not None:
@@ -356,9 +376,7 @@ class OfflineSink:
 
     def statistics(self) -> SinkStatistics:
         """Return the counts so far."""
-        failure = self._file.failure if self._file is not None else ""
-        rate = self._player.sample_rate_hz
-        return SinkStatistics("offline", rate, self._blocks, 0, 0.0, failure)
+        return SinkStatistics("offline", self._player.sample_rate_hz, self._blocks, 0, 0.0, "")
 
     def __enter__(self) -> Self:
         return self

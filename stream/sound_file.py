@@ -105,6 +105,18 @@ class WavFile:
         self.n_samples += len(block)
         self._write_header()
 
+    def skip(self, n: int) -> None:
+        """Append `n` samples of silence, without taking up the disk where it knows holes.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or gone.
+        """
+        self.n_samples += n
+        os.ftruncate(self._file, _HEADER_BYTES + self.n_samples * self._frame_bytes)
+        self._write_header()
+
     def close(self) -> None:
         """Close; a file cut short by a full disk ends after the last whole sample."""
         if self._file < 0:
@@ -143,7 +155,9 @@ class WavFile:
 
 
 class SoundFileWriter:
-    """Write what a player plays to a file, from another thread: `player.add_tap(writer.put)`.
+    """Write what a player plays to a file, from a thread of its own.
+
+    `player.add_tap(writer.put, writer.skip)` connects them; `close` after the sink has stopped.
 
     The file stays aligned with the clock: blocks that the thread could not take in time, and time
     that the sink lost (`skip`), are silence in it. When the disk is full or gone, `failure` says
@@ -224,7 +238,10 @@ class SoundFileWriter:
             if self.failure:
                 continue  # the queue is still emptied, so that memory stays flat
             try:
-                self._write(item)
+                if isinstance(item, int):
+                    self._wav.skip(item)
+                else:
+                    self._wav.write(item)
             except OSError as error:
                 self.failure = f"{self.path}: {say_why(error)}"
                 _log.error(
@@ -234,12 +251,3 @@ class SoundFileWriter:
                     self.failure,
                 )
         self._wav.close()
-
-    def _write(self, item: NDArray[np.float32] | int) -> None:
-        if not isinstance(item, int):
-            self._wav.write(item)
-            return
-        second = self._wav.sample_rate_hz
-        for start in range(0, item, second):
-            n = min(second, item - start)
-            self._wav.write(np.zeros((n, self._wav.n_channels), np.float32))

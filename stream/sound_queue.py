@@ -65,7 +65,8 @@ class SoundQueue:
         self._inbox: deque[_Piece] = deque()
 
         # Writers' side, under their lock, which the audio thread never takes.
-        self._writers = threading.Lock()
+        # Re-entrant: a signal handler may abort in the middle of a `put` of the same thread.
+        self._writers = threading.RLock()
         self._since_invalid = fade  # good samples since the last invalid one, `fade` at most
         self._piece = max(1, round(_PIECE_S * sample_rate_hz))
         self.n_put = 0

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-__all__ = ["PulseServer", "pulse", "wait_until"]
+__all__ = ["PulseServer", "pulse", "pulse_server", "wait_until"]
 
 _SINK = "hearback_test"
 
@@ -35,6 +35,7 @@ class PulseServer:
 
     env: dict[str, str]
     folder: Path
+    process: subprocess.Popen[bytes]
 
     @contextmanager
     def recording(self, *, rate: int, n_channels: int) -> Iterator[list[NDArray[np.float32]]]:
@@ -71,20 +72,19 @@ class PulseServer:
         result.append(whole.reshape(-1, n_channels))
 
 
-@pytest.fixture(scope="module")
-def pulse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
-    """Start a PulseAudio server for this test module, or skip where there is none."""
+@contextmanager
+def pulse_server(folder: Path) -> Iterator[PulseServer]:
+    """Start a server whose files lie in `folder`; skip the test where there is none."""
     for program in ("pulseaudio", "pactl", "parec"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (apt-get install pulseaudio pulseaudio-utils)")
-    folder = tmp_path_factory.mktemp("pulse")
     socket = f"{folder}/native"
     env = os.environ | {
         "XDG_RUNTIME_DIR": str(folder),
         "HOME": str(folder),
         "PULSE_SERVER": f"unix:{socket}",
     }
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         [
             "pulseaudio",
             "-n",
@@ -103,10 +103,17 @@ def pulse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
     try:
         deadline = time.monotonic() + 20
         while subprocess.run(["pactl", "info"], env=env, capture_output=True).returncode:
-            if server.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 pytest.skip("the PulseAudio server does not start on this machine")
             time.sleep(0.1)
-        yield PulseServer(env, folder)
+        yield PulseServer(env, folder, process)
     finally:
-        server.terminate()
-        server.wait(10)
+        process.kill()  # also ends one that a test has stopped
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def pulse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
+    """A PulseAudio server for this test module."""
+    with pulse_server(tmp_path_factory.mktemp("pulse")) as server:
+        yield server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.integration.pulse import PulseServer, pulse
+from tests.integration.pulse import PulseServer, pulse, pulse_server
 
 __all__ = ["pulse"]  # a fixture, used by name
 
@@ -139,6 +140,49 @@ def test_after_an_abort_the_device_plays_silence(pulse: PulseServer) -> None:
     assert told["player"]["underruns"] == 0
     assert len(heard) / 48_000 == pytest.approx(told["player"]["seconds_played"], abs=0.2)
     assert np.abs(heard[-5:]).max() < 0.01  # it ended in a fade, not in a cut
+
+
+WATCHER = """
+import sys, time
+from stream.playback import Player
+from stream.sinks import open_sink
+from tests.stream.sounds import sound, tone
+
+p = Player(sample_rate_hz=48000, lead_s=0.0, max_queue_s=100.0)
+with open_sink("device", p) as sink:
+    p.queue(sound(tone(48000 * 60), rate=48000))
+    while not p.statistics().seconds_played:
+        time.sleep(0.01)
+    print("playing", flush=True)
+    while not sink.statistics().failure:
+        time.sleep(0.01)
+    print(sink.statistics().failure, flush=True)
+print("closed", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [(signal.SIGKILL, "stopped by itself"), (signal.SIGSTOP, "not asked for")]
+)
+def test_a_sound_server_that_dies_or_hangs_is_flagged_and_does_not_hold_us(
+    tmp_path: Path, how: signal.Signals, told: str
+) -> None:
+    with (
+        pulse_server(tmp_path) as server,
+        subprocess.Popen(
+            [sys.executable, "-c", WATCHER],
+            env=server.env | {"PYTHONPATH": str(ROOT)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "playing\n"
+        server.process.send_signal(how)
+        assert told in process.stdout.readline()
+        assert process.stdout.readline() == "closed\n"
+        assert process.wait(30) == 0
 
 
 def test_a_named_device_that_is_not_there_is_told_with_those_that_are(pulse: PulseServer) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -172,6 +173,27 @@ def test_a_file_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot be written"):
         open_sink(str(tmp_path / "file" / "out.wav"), player())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_disk_that_is_full_from_the_start_is_told_at_once() -> None:
+    with pytest.raises(FileError, match="the disk is full"):
+        OfflineSink(player(), Path("/dev/full"))
+
+
+def test_offline_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    p = player()
+    sink = OfflineSink(p, tmp_path / "out.wav")
+    p.queue(sound(tone(RATE)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (24_000, hard))
+    try:
+        with pytest.raises(FileError, match=r"stopped after 0\.5 s"):
+            sink.pump()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sink.stop()
+    assert soundfile.info(tmp_path / "out.wav").frames * 3 <= 24_000
 
 
 def test_an_existing_file_is_replaced(tmp_path: Path) -> None:

@@ -60,6 +60,23 @@ def test_a_file_beyond_4_gib_is_rf64(tmp_path: Path) -> None:
     assert soundfile.info(path).format == "RF64"
 
 
+def test_an_hour_of_silence_takes_no_room(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    wav = WavFile(path, sample_rate_hz=48_000, n_channels=2)
+    wav.write(noise(100))
+    wav.skip(3600 * 48_000)
+    wav.write(noise(100))
+    wav.close()
+    with soundfile.SoundFile(path) as file:
+        assert file.frames == 3600 * 48_000 + 200
+        assert np.abs(file.read(100) - noise(100)).max() < 2**-22
+        assert not file.read(48_000).any()
+        file.seek(-100, 2)
+        assert np.abs(file.read(100) - noise(100)).max() < 2**-22
+    if path.stat().st_blocks * 512 > 10_000_000:
+        pytest.skip("this file system keeps no holes")
+
+
 def test_a_writer_that_is_too_slow_keeps_the_time_right(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     writer = SoundFileWriter(path, sample_rate_hz=16_000, n_channels=1, max_waiting=3)
