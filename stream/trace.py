@@ -14,7 +14,7 @@ __all__ = ["BOUNDARIES", "STAGES", "Tracer"]
 
 # The life of a window is cut at these moments ...
 BOUNDARIES = (
-    "taken",  # the newest sample of the window was taken: one past its time, the window's t_stop
+    "taken",  # the newest sample of the window was taken, or its volume was complete
     "arrived",  # ... was visible to readers of the timeline
     "features_in",
     "features_out",
@@ -50,9 +50,15 @@ class Tracer:
     ----------
     lines : JsonLines
         Takes one line for each window when its end is known.
+    newest_before_stop_s : float
+        From when the newest sample was taken to the window's `t_stop`: one sample period for EEG,
+        whose samples are taken at their stamps; 0 for BOLD, whose volumes are complete at `t_stop`.
     """
 
-    def __init__(self, lines: JsonLines | None = None) -> None:
+    def __init__(
+        self, lines: JsonLines | None = None, *, newest_before_stop_s: float = 0.0
+    ) -> None:
+        self._before_s = newest_before_stop_s
         self._lines = lines or JsonLines(None)
         self._open: dict[int, dict[str, float]] = {}
         self._stages = {name: Quantiles() for name in STAGES}
@@ -72,7 +78,7 @@ class Tracer:
             session, brain time and the time of computing have nothing to do with each other.
         """
         self._open[window.seq] = (
-            {} if arrived is None else {"taken": window.t_stop, "arrived": arrived}
+            {} if arrived is None else {"taken": window.t_stop - self._before_s, "arrived": arrived}
         )
         if len(self._open) > _OPEN:
             self.close(next(iter(self._open)), "forgotten")
@@ -97,7 +103,7 @@ class Tracer:
         if marks is None:
             return None
         marks["heard"] = played.t_heard
-        end_to_end = 1e3 * (played.t_heard - played.brain_stop)
+        end_to_end = 1e3 * (played.t_heard - played.brain_stop + self._before_s)
         self.age.add(end_to_end)
         if "sound_out" in marks:
             self.handed_over.add(1e3 * (marks["sound_out"] - marks["taken"]))
