@@ -16,6 +16,7 @@ What the player does to the sound, in order:
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ _log = logging.getLogger(__name__)
 
 # Played pieces kept while nobody drains them: 10 minutes of 10-ms blocks.
 _LOG_LENGTH = 60_000
+
+
+# How much more than the lead may wait without being too much: blocks of sinks, jitter.
+_MARGIN_S = 0.04
 
 
 class PlayerState(StrEnum):
@@ -82,6 +87,11 @@ class Player:
         Length of fades and crossfades, 1 ms to 1 s.
     max_queue_s : float
         What waits beyond this is too old: dropped from the old end. At least one sound long.
+    catch_up_s : float
+        When for this long every sound has come while more than `lead_s` and 40 ms of sound still
+        waited, what waits beyond `lead_s` is dropped. So a source whose clock is faster than that
+        of the sink, or a backlog after an underrun, does not add to the delay for ever. Infinite:
+        never, for players that are filled in advance.
 
     Raises
     ------
@@ -103,6 +113,7 @@ class Player:
         lead_s: float = 0.06,
         fade_s: float = 0.01,
         max_queue_s: float = 2.0,
+        catch_up_s: float = math.inf,
     ) -> None:
         if sample_rate_hz < 1000 or n_channels < 1:
             raise SettingError(
@@ -118,12 +129,17 @@ class Player:
                 f"max_queue_s={max_queue_s} is too short for lead_s={lead_s} and "
                 f"fade_s={fade_s}; make it at least {lead_s + 2 * fade_s:g} s."
             )
+        if not catch_up_s > 0.0:
+            raise SettingError(f"catch_up_s must be above 0, got {catch_up_s}.")
         self.sample_rate_hz = sample_rate_hz
         self.n_channels = n_channels
         self.ceiling_dbfs = ceiling_dbfs
         self._fade = max(1, round(fade_s * sample_rate_hz))
         self._lead = round(lead_s * sample_rate_hz)
         self._keep = round(min(max_queue_s, 1e6) * sample_rate_hz)
+        self._catch_up = catch_up_s * sample_rate_hz
+        self._low_since = 0  # sample rendered since when more than the lead has waited
+        self._low = math.inf  # least that has waited when a sound came, since then
         self._limiter = Limiter(
             sample_rate_hz=sample_rate_hz,
             ceiling_dbfs=ceiling_dbfs,
@@ -165,12 +181,27 @@ class Player:
         SettingError
             If rate or channels are not those of the player.
         """
+        excess = self._excess()
         self._sounds.put(sound)
         self._due = True
         if self._want_abort or self._want_pause:
             self._sounds.drop_beyond(0, on_purpose=True)
         else:
-            self._sounds.drop_beyond(self._keep)
+            self._sounds.drop_beyond(min(self._keep, self._sounds.waiting - excess))
+
+    def _excess(self) -> int:
+        """Return how many samples have waited needlessly, for so long that they are to go."""
+        waits = self._sounds.waiting + len(self._sounds.ahead)
+        margin = round(_MARGIN_S * self.sample_rate_hz)
+        if not self._playing or waits <= self._lead + margin:
+            self._low_since, self._low = self._n_rendered, math.inf
+            return 0
+        self._low = min(self._low, waits)
+        if self._n_rendered - self._low_since < self._catch_up:
+            return 0
+        excess = int(self._low) - self._lead
+        self._low_since, self._low = self._n_rendered, math.inf
+        return excess
 
     def finish(self) -> None:
         """No more sound is due: what waits is played to its end, and its end is no underrun.

@@ -111,6 +111,7 @@ def test_a_sound_of_another_kind_is_refused(pcm: NDArray[np.float64], rate: int)
         {"lead_s": -1.0},
         {"max_queue_s": 0.01},
         {"max_queue_s": float("nan")},
+        {"catch_up_s": 0.0},
         {"n_channels": 0},
     ],
 )
@@ -245,6 +246,28 @@ def test_the_queue_is_bounded_while_nobody_plays() -> None:
         p.queue(sound(tone(1600), k))
     assert p.waiting_s <= 0.5
     everything_is_accounted_for(p, 160_000)
+
+
+@pytest.mark.parametrize("catch_up_s", [2.0, float("inf")])
+def test_a_source_that_is_too_fast_does_not_add_to_the_delay_for_ever(catch_up_s: float) -> None:
+    """100 ms of sound each 98 ms, for a minute."""
+    p = player(lead_s=0.06, catch_up_s=catch_up_s)
+    signal = tone(700 * 1600, amplitude=0.1)
+    out, waiting, seq = [], [], 0
+    for k in range(6000):
+        while seq * 9.8 <= k:
+            p.queue(sound(signal[seq * 1600 : (seq + 1) * 1600], seq))
+            seq += 1
+        out.append(p.render_block(BLOCK, 0.0))
+        waiting.append(p.waiting_s)
+    assert p.statistics().underruns == 0
+    if catch_up_s < 10:
+        assert max(waiting) < 0.06 + 0.1 + 0.04 + 0.1
+        heard = np.concatenate(out)[:, 0]
+        assert largest_step(heard, signal) < STEP_LIMIT / 5
+    else:
+        assert max(waiting) > 1.0
+    everything_is_accounted_for(p, seq * 1600)
 
 
 # -- invalid samples ----------------------------------------------------------------------------
