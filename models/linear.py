@@ -20,9 +20,6 @@ def ridge_path(
 ) -> Iterator[NDArray[np.float64]]:
     """Yield the weights argmin |x w - y|^2 + alpha |w|^2 for each alpha, from one decomposition.
 
-    The smaller of the two Gram matrices is decomposed: w = Q (L + alpha)^-1 Q' x'y from x'x, or
-    w = x' Q (L + alpha)^-1 Q' y from x x', where Q L Q' is the matrix.
-
     Parameters
     ----------
     x : array of shape (n_samples, n_features)
@@ -34,18 +31,33 @@ def ridge_path(
     ------
     weights : array of shape (n_features, n_targets)
     """
+    back, values, rotated = _decompose(x, y)
+    for alpha in alphas:
+        yield back @ (_inverse(values, alpha) * rotated)
+
+
+def _decompose(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return B (n_features, rank), l (rank,) and R (rank, n_targets): w = B (R / (l + alpha)).
+
+    From the smaller of the two Gram matrices, Q L Q': w = Q (L + alpha)^-1 Q' x'y from x'x, or
+    w = x' Q (L + alpha)^-1 Q' y from x x'.
+    """
     n_samples, n_features = x.shape
     wide = n_features > n_samples
     values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
-    rotated = vectors.T @ (y if wide else x.T @ y)  # (rank, n_targets)
-    back = x.T @ vectors if wide else vectors  # (n_features, rank)
+    rotated = vectors.T @ (y if wide else x.T @ y)
+    back = x.T @ vectors if wide else vectors
     # Rounding leaves null directions at about eps times the largest, of either sign.
     null = values <= max(x.shape) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
-    values = np.where(null, 0.0, values)
-    for alpha in alphas:
-        total = values + alpha
-        inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
-        yield back @ (inverse[:, np.newaxis] * rotated)
+    return back, np.where(null, 0.0, values), rotated
+
+
+def _inverse(values: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """1 / (values + alpha) as a column, 0 where that is 0."""
+    total = values + alpha
+    return np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)[:, np.newaxis]
 
 
 def group_folds(
@@ -248,9 +260,10 @@ class Ridge:
         for train, test in group_folds(len(x), self.cv, groups=groups):
             centre, offset = self._centres(x[train], y[train])
             x_test, y_test = x[test] - centre, y[test] - offset
-            path = ridge_path(x[train] - centre, y[train] - offset, alphas.tolist())
-            for row, weights in zip(error, path, strict=True):
-                row += ((y_test - x_test @ weights) ** 2).sum(axis=0)
+            back, values, rotated = _decompose(x[train] - centre, y[train] - offset)
+            seen = x_test @ back  # (n_test, rank): each alpha then costs a small product only
+            for row, alpha in zip(error, alphas, strict=True):
+                row += ((y_test - seen @ (_inverse(values, alpha) * rotated)) ** 2).sum(axis=0)
         error /= len(x)
         return error
 

@@ -20,8 +20,9 @@ from models.spec import PsdSpec
 
 __all__ = ["PsdExtractor", "SlidingPsd", "batch_power", "batch_psd", "to_values"]
 
-# Channels worked on together: their segments stay in a core's second-level cache (32 x 1000 x 8 B).
-_BLOCK = 32
+# Channels worked on together: their segments stay in a core's second-level cache (64 x 1000 x 8 B).
+_BLOCK = 64
+_TILE = 64  # samples turned from rows to columns at a time
 # Most that the segments kept for later windows may take; reached only by hops of a few samples.
 _CACHE_BYTES = 256 * 1024**2
 _TINY = float(np.finfo(np.float32).tiny)  # floor of the logarithm, V^2/Hz
@@ -44,8 +45,7 @@ class SlidingPsd:
 
     def __init__(self, spec: PsdSpec, *, sfreq_hz: float, n_channels: int) -> None:
         self.plan = plan = plan_psd(spec, sfreq_hz=sfreq_hz)
-        self._spec = spec
-        self._history = np.zeros((n_channels, 2 * plan.window + plan.hop))  # channels apart
+        self._history = np.zeros((n_channels, 2 * plan.window), dtype=np.float32)
         self._segments = _Segments(spec, plan, n_channels)
         self.reset()
 
@@ -53,32 +53,22 @@ class SlidingPsd:
         """Forget all samples; the next one gets the index `first`."""
         self._base = self._end = first  # indices of the first sample kept, and of the next one
         self._start = first  # first sample of the next window
-        self._offset: NDArray[np.float64] | None = None
         self._segments.reset()
 
-    def push(self, samples: NDArray[np.float32]) -> list[tuple[int, NDArray[np.float64]]]:
+    def push(self, samples: NDArray[np.float32]) -> list[tuple[int, NDArray[np.float32]]]:
         """Take samples (n, n_channels); return (start, power (n_channels, n_bins)) of each window.
 
         The power arrays are new ones.
         """
-        if len(samples) and self._offset is None:
-            self._offset = samples[0].astype(np.float64)
-            if self._spec.detrend == "none":
-                self._offset[:] = 0.0
         done = []
         at = 0
         while at < len(samples):
             if self._end - self._base == self._history.shape[1]:
                 self._drop()
             used = self._end - self._base
-            n = min(len(samples) - at, self._history.shape[1] - used)
-            # Detrending takes the offset off in any case; taking the first sample's here costs
-            # little, keeps the rounding small on a large offset, and a dead channel exactly 0.
-            np.subtract(
-                samples[at : at + n].T,
-                self._offset[:, np.newaxis],  # type: ignore[index]
-                out=self._history[:, used : used + n],
-            )
+            # Turned round in small tiles, which takes half as long as in one piece.
+            n = min(len(samples) - at, self._history.shape[1] - used, _TILE)
+            self._history[:, used : used + n] = samples[at : at + n].T
             at += n
             self._end += n
             while self._start + self.plan.window <= self._end:
@@ -101,19 +91,27 @@ class _Segments:
     def __init__(self, spec: PsdSpec, plan: PsdPlan, n_channels: int) -> None:
         self._plan = plan
         self._n_channels = n_channels
-        self._average = _median if spec.average == "median" else _mean
-        self._detrend = _Detrend(spec.detrend, plan)
+        by_median = spec.average == "median"
+        self._join = _median if by_median else _total
+        share = _median_bias(plan.n_segments) if by_median else plan.n_segments
+        self._scale = (plan.scale / share).astype(np.float32)
+        self._kind = spec.detrend
+        ramp = np.arange(plan.segment) - (plan.segment - 1) / 2.0
+        self._ramp = ramp / max(float(np.sqrt(ramp @ ramp)), 1.0)  # of length 1, or 0 if n is 1
         n_bins = len(plan.freqs_hz)
         # Segment j of a window is segment j - shift of the window `chains` later. Where the steps
         # never meet, or would meet only among more segments than memory should hold, each window
         # is computed whole; the result is the same.
         common = math.gcd(plan.hop, plan.step)
         self._chains, self._shift = plan.step // common, plan.hop // common
-        n_bytes = self._chains * plan.n_segments * n_channels * n_bins * 8
+        n_bytes = self._chains * plan.n_segments * n_channels * n_bins * 4
         if self._shift >= plan.n_segments or n_bytes > _CACHE_BYTES:
             self._chains, self._shift = 1, plan.n_segments
-        self._powers = np.zeros((self._chains, plan.n_segments, n_channels, n_bins))
+        # |FFT|^2 of single segments; float32 suffices for what is only averaged from here on.
+        shape = (self._chains, plan.n_segments, n_channels, n_bins)
+        self._powers = np.zeros(shape, dtype=np.float32)
         block = min(_BLOCK, n_channels)
+        self._flat = np.zeros((block, 2 * n_bins), dtype=np.float32)
         self._work = np.zeros((block, plan.segment))
         self._spectrum = np.zeros((block, plan.segment // 2 + 1), dtype=np.complex128)
         self.reset()
@@ -123,7 +121,7 @@ class _Segments:
         self._window = 0
         self._known = [0] * self._chains  # segments computed so far, in each chain
 
-    def power(self, window: NDArray[np.float64]) -> NDArray[np.float64]:
+    def power(self, window: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the power (n_channels, n_bins) of the next window (n_channels, samples)."""
         n = self._plan.n_segments
         turn, chain = divmod(self._window, self._chains)
@@ -131,66 +129,31 @@ class _Segments:
         slots = self._powers[chain]
         for number in range(max(first, self._known[chain]), first + n):
             at = (number - first) * self._plan.step
-            self._transform(window[:, at : at + self._plan.segment], slots[number % n])
+            segment = window[:, at : at + self._plan.segment]
+            for low in range(0, len(segment), len(self._work)):
+                block = slice(low, low + len(self._work))
+                self._transform(segment[block], slots[number % n][block])
         self._known[chain] = first + n
         self._window += 1
-        power = self._average([slots[number % n] for number in range(first, first + n)])
-        power *= self._plan.scale
+        power = self._join([slots[number % n] for number in range(first, first + n)])
+        power *= self._scale
         return power
 
-    def _transform(self, segment: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-        """Write |FFT|^2 of one tapered, detrended segment (n_channels, samples)."""
-        for at in range(0, self._n_channels, len(self._work)):
-            part = segment[at : at + len(self._work)]
-            work, spectrum = self._work[: len(part)], self._spectrum[: len(part)]
-            self._detrend.transform(part, work, spectrum)
-            flat = spectrum.view(np.float64)[
-                :, 2 * self._plan.bins.start : 2 * self._plan.bins.stop
-            ]
-            np.multiply(flat, flat, out=flat)
-            np.add(flat[:, ::2], flat[:, 1::2], out=out[at : at + len(part)])
-
-
-class _Detrend:
-    """The FFT of tapered segments without their mean or line."""
-
-    def __init__(self, kind: str, plan: PsdPlan) -> None:
-        self._taper = plan.taper
-        self._kind = kind
-        n = plan.segment
-        ramp = np.arange(n) - (n - 1) / 2.0
-        self._ramp = ramp / max(float(np.sqrt(ramp @ ramp)), 1.0)  # unit length; n = 1: zero
-        # A cosine-sum taper leaves a mean in a few bins only: it is taken off there, at the cost
-        # of those bins, rather than from every sample.
-        response = np.fft.rfft(plan.taper)
-        touched = np.flatnonzero(np.abs(response) > 1e-15 * np.abs(response).max())
-        self._sparse = kind == "constant" and len(touched) <= 8
-        self._touched, self._response = touched, response[touched]
-
-    def transform(
-        self,
-        segment: NDArray[np.float64],
-        work: NDArray[np.float64],
-        spectrum: NDArray[np.complex128],
-    ) -> None:
-        """Write the spectrum (n, n_bins) of segments (n, samples); `work` is overwritten."""
-        if self._kind == "none":
-            np.multiply(segment, self._taper, out=work)
-            np.fft.rfft(work, out=spectrum)
-            return
-        mean = segment.mean(axis=1, keepdims=True)  # (n, 1)
-        if self._sparse:
-            np.multiply(segment, self._taper, out=work)
-            np.fft.rfft(work, out=spectrum)
-            spectrum[:, self._touched] -= mean * self._response
-            return
-        np.subtract(segment, mean, out=work)
+    def _transform(self, segment: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write |FFT|^2 of tapered, detrended segments (n, samples) to `out` (n, n_bins)."""
+        plan, n = self._plan, len(segment)
+        work, spectrum, flat = self._work[:n], self._spectrum[:n], self._flat[:n]
+        # Copied first: all sums then run over the same memory, whatever the chunks were.
+        work[:] = segment
+        if self._kind != "none":
+            work -= np.einsum("ct->c", work)[:, np.newaxis] / plan.segment
         if self._kind == "linear":
-            # einsum, not BLAS: its sums do not depend on where in memory the segment lies.
-            slope = np.einsum("ct,t->c", work, self._ramp)[:, np.newaxis]
-            work -= slope * self._ramp
-        np.multiply(work, self._taper, out=work)
+            work -= np.einsum("ct,t->c", work, self._ramp)[:, np.newaxis] * self._ramp
+        work *= plan.taper
         np.fft.rfft(work, out=spectrum)
+        flat[:] = spectrum.view(np.float64)[:, 2 * plan.bins.start : 2 * plan.bins.stop]
+        flat *= flat  # real, imaginary, real, ...
+        np.add(flat[:, ::2], flat[:, 1::2], out=out)
 
 
 class PsdExtractor:
@@ -258,12 +221,12 @@ class PsdExtractor:
         self._sliding.reset(first=first)
 
 
-def to_values(power: NDArray[np.float64], *, log10: bool) -> NDArray[np.float32]:
+def to_values(power: NDArray[np.floating[Any]], *, log10: bool) -> NDArray[np.float32]:
     """Power (n_channels, n_rows) -> feature vector (n_rows * n_channels,), read-only."""
     if log10:
         power = np.log10(np.maximum(power, _TINY))
     # Rounded before it is turned round: half the memory to walk across.
-    values = power.astype(np.float32).T.ravel()
+    values = power.astype(np.float32, copy=False).T.ravel()
     values.setflags(write=False)
     return values
 
@@ -304,18 +267,19 @@ def batch_power(
     return starts, starts + plan.window, power
 
 
-def _mean(powers: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _total(powers: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     total = powers[0].copy()
     for power in powers[1:]:
         total += power
-    total /= len(powers)
     return total
 
 
-def _median(powers: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Median over segments, over its bias for exponential variates (Allen et al. 2012, app. B)."""
-    even = 2.0 * np.arange(1, (len(powers) - 1) // 2 + 1)
-    bias = 1.0 + np.sum(1.0 / (even + 1.0) - 1.0 / even)
-    median: NDArray[np.float64] = np.median(np.stack(powers), axis=0)
-    median /= bias
+def _median(powers: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    median: NDArray[np.float32] = np.median(np.stack(powers), axis=0)
     return median
+
+
+def _median_bias(n: int) -> float:
+    """Median over mean of n exponential variates (Allen et al. 2012, appendix B)."""
+    even = 2.0 * np.arange(1, (n - 1) // 2 + 1)
+    return 1.0 + float(np.sum(1.0 / (even + 1.0) - 1.0 / even))
