@@ -81,7 +81,10 @@ def settings_from_dict(
     for name, item in known.items():
         needed = item.default is MISSING and item.default_factory is MISSING
         if needed and name not in values and name not in given:
-            raise SettingError(f"Setting '{_path(where, name)}' is missing; it has no default.")
+            raise SettingError(
+                f"Setting '{_path(where, name)}' is missing and has no default. Put it into the "
+                "file, or give it on the command line."
+            )
     made = {name: _typed(hints[name], value, _path(where, name)) for name, value in values.items()}
     return cast(T, kind(**(made | given)))
 

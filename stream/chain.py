@@ -6,12 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.bundle import Bundle
 from export.manifest import DirectChain
 from export.runtime import Device, Runner, open_decoder
-from models.errors import BundleError, SettingError
+from models.errors import BundleError
 from stream.messages import Condition, FeatureWindow
 from stream.render import LibraryRenderer, MelRenderer, Renderer
 
@@ -28,6 +27,8 @@ class Chain:
 
     Attributes
     ----------
+    library : Library or None
+        The sounds of a retrieval chain.
     renderer : Renderer
         Turns conditions into sound.
     device : str
@@ -36,8 +37,7 @@ class Chain:
 
     def __init__(self, runner: Runner, renderer: Renderer, library: Library | None) -> None:
         self._runner = runner
-        self._library = library
-        self._among: NDArray[np.intp] | None = None  # retrieval: items that the operator allows
+        self.library = library
         self.renderer = renderer
         self.device = runner.device
 
@@ -53,49 +53,10 @@ class Chain:
         if not np.isfinite(values).all():
             raise ArithmeticError("the decoder gave values that are not finite")
         values.setflags(write=False)
-        if self._library is None:
+        if self.library is None:
             return Condition(values, window)
-        item, cosine = self._nearest(values)
-        return Condition(values, window, item, cosine)
-
-    def _nearest(self, embedding: NDArray[np.float32]) -> tuple[int, float]:
-        assert self._library is not None
-        among = self._among
-        if among is None:
-            items, cosines = self._library.nearest(embedding)
-            return int(items[0]), float(cosines[0])
-        norm = float(np.linalg.norm(embedding))
-        cosines = self._library.embeddings[among] @ embedding / np.float32(norm or 1.0)
-        best = int(np.argmax(cosines))
-        return int(among[best]), float(cosines[best])
-
-    def prompt(self, text: str) -> str:
-        """Let only the library's sounds of this name or label be chosen; "" lets all.
-
-        Returns
-        -------
-        told : str
-            One sentence on what holds now.
-
-        Raises
-        ------
-        SettingError
-            If the chain takes no prompt, or no sound is called so.
-        """
-        if self._library is None:
-            raise SettingError(
-                "This bundle decodes to sound directly; a prompt has nothing to choose from."
-            )
-        if not text.strip():
-            self._among = None
-            return f"All {len(self._library)} sounds may be chosen."
-        found = self._library.find(text.strip())
-        if not found:
-            labels = sorted({item.label for item in self._library.items if item.label})
-            known = ", ".join(labels[:10]) or ", ".join(i.name for i in self._library.items[:10])
-            raise SettingError(f"No sound is called {text.strip()!r}. Try one of: {known}.")
-        self._among = np.asarray(found, np.intp)
-        return f"{len(found)} of {len(self._library)} sounds may be chosen: {text.strip()}."
+        items, cosines = self.library.nearest(values)
+        return Condition(values, window, int(items[0]), float(cosines[0]))
 
     def warm_up(self, n_features: int, *, n_runs: int = 3) -> float:
         """Decode and render nothing in particular; return what decoding takes, s.
@@ -110,7 +71,7 @@ class Chain:
             outputs = self._runner.run({"features": window.values[np.newaxis]})
             took = time.perf_counter() - start
         values = next(iter(outputs.values()))[0]
-        item = 0 if self._library is not None else -1
+        item = 0 if self.library is not None else -1
         n = max(1, self.renderer.sample_rate_hz // 10)
         self.renderer.render(Condition(values, window, item), n)
         self.renderer.reset()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
+from export.runtime import Device
 from models.errors import SettingError
-from models.settings import load_settings
+from models.settings import load_settings, settings_from_dict
 
-__all__ = ["LiveSettings", "read_live_settings"]
+__all__ = ["LiveSettings", "make_live_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class LiveSettings:
     out: Path | None = None  # folder of the session, made here
     mqtt: str | None = None  # mqtt://[user:password@]host[:port]/[prefix]
     session_name: str | None = None  # in MQTT topics and outlets; None: made from the time
-    device: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    device: Device = "cpu"
     threads: int = 1  # of the decoder, on the CPU
     ceiling_dbfs: float = -12.0
     markers: tuple[str, ...] = ()  # names of marker streams to record
@@ -64,16 +65,27 @@ class LiveSettings:
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+            if value is not None and not low <= value <= high:  # NaN is refused too
                 raise SettingError(
                     f"Setting '{name}' must lie between {low:g} and {high:g}, got {value:g}."
                 )
+        if self.device not in get_args(Device):
+            raise SettingError(
+                f"Setting 'device' must be one of {list(get_args(Device))}, got {self.device!r}."
+            )
         if not self.stream.strip():
             raise SettingError("Name the stream: --stream NAME. `hearback streams` lists them.")
 
 
-def read_live_settings(path: Path, **changes: Any) -> LiveSettings:
-    """Read a session's TOML file; what is given here (and is not None) wins over the file.
+def make_live_settings(config: Path | None = None, **given: Any) -> LiveSettings:
+    """Return the settings of a session from a TOML file (or none) and from the command line.
+
+    Parameters
+    ----------
+    config : Path, optional
+    **given
+        Fields of `LiveSettings`; what is None counts as not given, anything else wins over the
+        file.
 
     Raises
     ------
@@ -82,9 +94,7 @@ def read_live_settings(path: Path, **changes: Any) -> LiveSettings:
     SettingError
         If a setting is unknown, missing, of the wrong type or out of its range.
     """
-    known = {item.name for item in fields(LiveSettings)}
-    wrong = sorted(set(changes) - known)
-    if wrong:
-        raise TypeError(f"LiveSettings has no {wrong}")
-    given = {name: value for name, value in changes.items() if value is not None}
-    return load_settings(path, LiveSettings, given=given)
+    given = {name: value for name, value in given.items() if value is not None}
+    if config is not None:
+        return load_settings(config, LiveSettings, given=given)
+    return settings_from_dict(LiveSettings, {}, given=given)

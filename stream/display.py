@@ -50,7 +50,7 @@ def table(shown: Snapshot) -> Table:
         box=box.SIMPLE_HEAD,
         title=f"hearback live   {shown.state}   {shown.seconds:.0f} s",
         title_justify="left",
-        caption=shown.message or "p pause   r resume   q abort",
+        caption=shown.message or "space pause / resume   a abort   q quit",
         caption_justify="left",
     )
     made.add_column("stage")

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from export.bundle import Bundle, load_bundle
 from export.input_check import InputMatch, check_input
 from models.errors import HearbackError, SettingError, SourceError
 from stream.chain import Chain, open_chain
 from stream.config import LiveSettings
+from stream.control import Controls
 from stream.display import Display, Snapshot
+from stream.feedback import FeedbackValue
 from stream.freshness import SoundClock
 from stream.lsl import StreamQuery, clock, configure
 from stream.lsl_source import LslSource
 from stream.messages import Command, SourceState, StateChange, TimelineEvent
 from stream.monitor import Monitor, Observer
+from stream.outlets import Outlets
+from stream.outputs import Outputs
 from stream.pipeline import Pipeline
 from stream.playback import Player
 from stream.recorder import Recorder
@@ -37,6 +40,9 @@ from stream.text_source import TextSource
 from stream.timeline_reader import Reader
 from stream.trace import Tracer
 from stream.windows import Windower, open_windower
+
+if TYPE_CHECKING:
+    from stream.telemetry import Telemetry
 
 __all__ = ["LiveSession", "run_live"]
 
@@ -58,11 +64,12 @@ def run_live(
     *,
     companion: Companion | None = None,
     observers: Iterable[Observer] = (),
+    on_message: Callable[[str], None] | None = None,
     wrap_decoder: Callable[[Decoder], Decoder] | None = None,
 ) -> Summary:
     """Run a live session to its end.
 
-    It ends when `settings.seconds` are over, when the source has ended, or on an abort (key `q`,
+    It ends when `settings.seconds` are over, when the source has ended, or on an abort (key `a`,
     MQTT, SIGINT), after which `Summary.aborted` is true and the command line leaves with 4. A
     stream that is lost is waited for: `give_up_s`, or `ended_after_s` if it is one of ours (it
     says so in its description), because a replay or demo closes its stream when it has ended.
@@ -74,6 +81,8 @@ def run_live(
         Given each decoded `Sound` (one channel), returns what is played on the left beside it.
     observers : iterable of Observer
         See what flows.
+    on_message : callable, optional
+        Told sentences for the operator, in the event loop's thread; the log if not given.
     wrap_decoder : callable, optional
         For benchmarks: given the decoder, returns the one that is used.
 
@@ -92,7 +101,11 @@ def run_live(
         If a stage failed too often in a row; the sound was faded out and the recording closed.
     """
     session = LiveSession(
-        settings, companion=companion, observers=observers, wrap_decoder=wrap_decoder
+        settings,
+        companion=companion,
+        observers=observers,
+        on_message=on_message,
+        wrap_decoder=wrap_decoder,
     )
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -111,6 +124,7 @@ class LiveSession:
         *,
         companion: Companion | None = None,
         observers: Iterable[Observer] = (),
+        on_message: Callable[[str], None] | None = None,
         wrap_decoder: Callable[[Decoder], Decoder] | None = None,
     ) -> None:
         self.settings = settings
@@ -120,14 +134,18 @@ class LiveSession:
         self.warnings: list[str] = []
         self._companion = companion
         self._observers = list(observers)
+        self._on_message = on_message
         self._wrap_decoder = wrap_decoder
         self._stopping = False
+        self._ran_to_its_end = False
         self._t_start = 0.0
+        self._publish_at = 0.0
         self._source: LslSource | None = None
         self._sink: Sink | None = None
         self._folder: SessionFolder | None = None
         self._recorder: Recorder | None = None
         self._recording: RecordingObserver | None = None
+        self._telemetry: Telemetry | None = None
         self._lost_since: float | None = None
         # Made by `_open`.
         self._bundle: Bundle
@@ -135,6 +153,9 @@ class LiveSession:
         self._windower: Windower
         self._player: Player
         self._monitor: Monitor
+        self._feedback: FeedbackValue
+        self._outputs: Outputs
+        self._controls: Controls
 
     # -- from start to end -----------------------------------------------------------------------
 
@@ -146,6 +167,7 @@ class LiveSession:
                 line = await self._open(stack)
                 try:
                     await line.run()
+                    self._ran_to_its_end = True
                 finally:
                     await self._fade_out()
         except HearbackError as failure:
@@ -175,19 +197,20 @@ class LiveSession:
             self._player.abort()  # first of all silence
             self.aborted = True
             self.stop(f"aborted by {command.origin}")
-        elif name == "pause":
-            self._player.pause()
-        elif name == "resume":
-            self._player.resume()
-        elif name != "prompt":
-            self._tell(f"Unknown command {name!r}; known: pause, resume, abort, prompt.")
-            return
+        elif name == "quit":
+            self.stop(f"ended by {command.origin}")
+        elif name in ("pause", "resume"):
+            self._controls.paused = name == "pause"
+            if self._controls.paused:
+                self._player.pause()
+            else:
+                self._player.resume()
         self._monitor.event(
             "command", name=name, argument=command.argument, origin=command.origin, at=command.at
         )
         if name == "prompt":
             try:
-                self._tell(self._chain.prompt(command.argument))
+                self._feedback.set_target(command.argument)
             except SettingError as error:
                 self._tell(str(error))
 
@@ -213,6 +236,7 @@ class LiveSession:
         self._windower = open_windower(self._bundle, period_s=self._period_s(), order=match.order)
         pace, sink_block_s = self._open_player(stack)
         self._open_folder(match)
+        self._open_outputs(stack)
         self._monitor = Monitor(
             Tracer(
                 self._folder.trace if self._folder is not None else None,
@@ -222,11 +246,15 @@ class LiveSession:
             observers=[
                 *([self._folder] if self._folder is not None else []),
                 *([self._recording] if self._recording is not None else []),
+                self._outputs,
                 *self._observers,
             ],
         )
         await self._open_markers(stack)
-        self._listen_to_signals(stack)
+        self._controls = stack.enter_context(
+            Controls(asyncio.get_running_loop(), clock=clock, keys=settings.keyboard)
+        )
+        self._controls.start(self.command)
         stack.enter_context(Display(self._snapshot, on=settings.display))
         assert self._sink is not None
         stack.push_async_callback(asyncio.to_thread, self._sink.stop)
@@ -340,7 +368,7 @@ class LiveSession:
             sample_rate_hz=self._player.sample_rate_hz,
             n_channels=self._player.n_channels,
         )
-        self._player.add_tap(self._played.put)
+        self._player.add_tap(self._played.put, self._played.skip)
 
     async def _open_markers(self, stack: AsyncExitStack) -> None:
         if self.settings.markers and self._recorder is None:
@@ -357,19 +385,42 @@ class LiveSession:
                 clock_offsets=markers.clock_offsets,
             )
 
-    def _listen_to_signals(self, stack: AsyncExitStack) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            name = signal.Signals(number).name
+    def _open_outputs(self, stack: AsyncExitStack) -> None:
+        settings, manifest = self.settings, self._bundle.manifest
+        self._feedback = FeedbackValue(manifest.chain, self._chain.library)
+        outlets: Outlets | None = None
+        if settings.outlets:
+            outlets = Outlets(
+                self.name, manifest.chain, bundle=self._bundle.digest, lag_s=manifest.lag_s
+            )
+            outlets.start()
+            stack.push_async_callback(asyncio.to_thread, outlets.close)
+        if settings.mqtt is not None:
+            from stream.telemetry import Telemetry
 
-            def abort(origin: str = name) -> None:
-                self.command(Command("abort", origin=origin, at=clock()))
+            self._telemetry = Telemetry(
+                settings.mqtt,
+                self.name,
+                on_command=self.command,
+                loop=asyncio.get_running_loop(),
+                clock=clock,
+            )
+            self._telemetry.start()
+            self._telemetry.state("starting", bundle=self._bundle.digest)
+            stack.push_async_callback(self._close_telemetry, self._telemetry)
+        self._outputs = Outputs(
+            self._feedback,
+            stream=settings.stream,
+            clock=clock,
+            outlets=outlets,
+            telemetry=self._telemetry,
+            recorder=self._recorder,
+            library=self._chain.library,
+        )
 
-            try:
-                loop.add_signal_handler(number, abort)
-            except (NotImplementedError, RuntimeError, ValueError):
-                continue  # not the main thread, or Windows
-            stack.callback(loop.remove_signal_handler, number)
+    async def _close_telemetry(self, telemetry: Telemetry) -> None:
+        ended = "aborted" if self.aborted else "ended" if self._ran_to_its_end else "failed"
+        await asyncio.to_thread(telemetry.close, state=ended)
 
     # -- while it runs -----------------------------------------------------------------------------
 
@@ -417,6 +468,7 @@ class LiveSession:
         told = ""
         while True:
             await asyncio.sleep(_FLUSH_S)
+            self._publish_latency()
             if self._folder is None:
                 continue
             await asyncio.to_thread(self._folder.flush)
@@ -424,6 +476,24 @@ class LiveSession:
             if failure and failure != told:
                 self._tell(f"{failure}. The session goes on; what comes waits in memory.")
             told = failure
+
+    def _publish_latency(self) -> None:
+        assert self._source is not None
+        if self._telemetry is None or clock() < self._publish_at:
+            return
+        self._publish_at = clock() + 1.0
+        monitor, counts = self._monitor, self._source.timeline.accounting()
+        self._outputs.latency(
+            monitor,
+            {
+                "delivered": counts.delivered,
+                "lost": counts.lost,
+                "gaps": counts.gaps,
+                "windows": monitor.windows,
+                "skipped_windows": monitor.skipped_windows,
+                "underruns": self._player.statistics().underruns,
+            },
+        )
 
     async def _fade_out(self) -> None:
         """Be silent before anything is closed."""
@@ -438,7 +508,10 @@ class LiveSession:
     def _tell(self, sentence: str) -> None:
         """Say something to the operator, and keep it."""
         self.warnings.append(sentence)
-        _log.warning("%s", sentence)
+        if self._on_message is not None:
+            self._on_message(sentence)
+        else:
+            _log.warning("%s", sentence)
         self._monitor.event("message", text=sentence)
 
     def _tell_from_thread(self) -> Callable[[str], None]:

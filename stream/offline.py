@@ -18,6 +18,7 @@ from export.input_check import check_input
 from export.runtime import Device
 from models.errors import SettingError
 from stream.chain import open_chain
+from stream.faults import parse_faults
 from stream.freshness import SoundClock
 from stream.json_lines import JsonLines
 from stream.messages import Chunk, FeatureWindow, Gap
@@ -50,6 +51,7 @@ class OfflineSettings:
     ceiling_dbfs: float = -12.0
     max_stage_errors: int = 5
     signal: str | None = None  # name of the signal, where the recording holds several
+    fault: str = ""  # as in a replay: drop and duplicate
     read: dict[str, Any] | None = None  # more for `read_recording`: channels, unit, mask, ...
 
 
@@ -97,6 +99,7 @@ def run_offline(
     )
     if not len(signal.samples):
         raise SettingError(f"{settings.path} holds no samples. Choose another recording.")
+    faults = parse_faults(settings.fault) if settings.fault else None
     chain = open_chain(bundle, device=settings.device, threads=settings.threads)
     chain.warm_up(bundle.n_features)
     folder = SessionFolder(settings.out)
@@ -128,7 +131,7 @@ def run_offline(
     with OfflineSink(player, wav, t_start=float(signal.stamps[0])) as sink:
         run = _Run(windower, chain.decode, maker, player, pace, monitor, sink)
         n_chunk = max(1, round(_CHUNK_S / signal.period_s))
-        for number, event in enumerate(recording_events(signal, n_chunk)):
+        for number, event in enumerate(recording_events(signal, n_chunk, faults=faults)):
             if isinstance(event, Gap):
                 monitor.gap(event)
                 lost += event.n_lost
@@ -269,5 +272,6 @@ def _settings_json(
         "device": settings.device,
         "threads": settings.threads,
         "ceiling_dbfs": settings.ceiling_dbfs,
+        "fault": settings.fault,
         "max_stage_errors": settings.max_stage_errors,
     }

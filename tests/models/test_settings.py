@@ -87,6 +87,13 @@ def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
         load(tmp_path, "sink = ")
 
 
+def test_what_is_given_elsewhere_wins_and_fills_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "session.toml"
+    path.write_text("sink = 'device'\nloud = true")
+    given = {"lsl": Lsl(2.0), "sink": "null"}
+    assert load_settings(path, Session, given=given) == Session(Lsl(2.0), sink="null", loud=True)
+
+
 def test_only_a_dataclass_can_be_filled() -> None:
     with pytest.raises(TypeError):
         settings_from_dict(dict, {})
