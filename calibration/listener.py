@@ -49,11 +49,11 @@ class ListenerSettings:
     name: str = "hearback-demo"
     source_id: str = ""
     seconds: float = 30.0  # of the stream
-    seed: int = 1  # of the sounds and the noise
+    seed: int = 0  # of the sounds and the noise
     person: int = 1
     snr_db: float | None = None  # None: that of the demo bundles
     wait_s: float = 30.0  # for a consumer, before the stream begins
-    linger_s: float = 2.0
+    linger_s: float = 0.4  # after the last sample, for consumers to take it
     classes: tuple[str, ...] = field(default=())  # of sounds; empty: all
 
     def __post_init__(self) -> None:
