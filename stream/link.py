@@ -22,6 +22,8 @@ _LOG = logging.getLogger(__name__)
 
 _OPEN_S = 5.0
 _REOPEN_S = 2.0
+_SEARCH_S = 0.7  # the longest that `stop` has to wait
+_GLANCE_S = 0.12
 _FIRST_CORRECTION_S = 5.0  # the first takes 0.64 s: eight probes, 64 ms apart
 _CORRECTION_EVERY_S = 1.0  # liblsl measures anew every 2 s
 _KEPT_OFFSETS = 100_000  # a day at one a second
@@ -73,9 +75,8 @@ class Link:
             else StreamQuery(before.name, before.type)
         )
         while not stop.is_set():
-            found = search(query, timeout_s=0.1)
-            if found is None or found.uid() == before.uid:
-                stop.wait(0.01)  # the old one may be announced a moment longer than it lives
+            found = search(query, timeout_s=_SEARCH_S)
+            if found is None:
                 continue
             try:
                 connection, info = self._connect(found, _REOPEN_S)
@@ -99,7 +100,7 @@ class Link:
         info = self._info
         if info is None or not info.source_id:
             return False
-        found = search(StreamQuery(source_id=info.source_id), timeout_s=0.05)
+        found = search(StreamQuery(source_id=info.source_id), timeout_s=_GLANCE_S)
         return found is not None and found.uid() != info.uid
 
     @property

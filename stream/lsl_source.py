@@ -226,6 +226,7 @@ class LslSource:
             return True
         if self.state is SourceState.CONNECTED:
             self._change(SourceState.STALLED, watch.last_arrival, now)
+            self._looked = now
         if now - self._looked > _LOOK_EVERY_S:
             # A host that lost its power says no goodbye: the connection seems alive for hours.
             self._looked = now
