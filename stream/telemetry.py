@@ -219,8 +219,8 @@ class Telemetry:
     def latency(
         self,
         *,
-        age_ms: Mapping[str, float],
-        stage_ms: Mapping[str, Mapping[str, float]],
+        age_ms: Mapping[str, float | None],
+        stage_ms: Mapping[str, Mapping[str, float | None]],
         counts: Mapping[str, int] | None = None,
     ) -> None:
         """Publish percentiles; meant for once a second."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ class Witness:
             return [values for name, values, _ in self.messages if name.endswith(f"/{topic}")]
 
     def states(self) -> list[str]:
-        return [values["state"] for values in self.of("state")]
+        """Return the states that came; at least once may be twice, so repetitions count once."""
+        states = [values["state"] for values in self.of("state")]
+        return [new for old, new in pairwise(["", *states]) if new != old]
 
     def say(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
         message = self.client.publish(topic, payload, qos=1, retain=retain)
