@@ -192,6 +192,9 @@ def _open(
                 raise FileError(f"{path.name}: its records overlap in time; it is damaged.")
             rows = np.flatnonzero(late > 0.5 / raw.info["sfreq"])
             pauses = tuple((int(row + 1) * each, float(late[row])) for row in rows)
+            # MNE has left out what lies behind the end of the samples run together.
+            raw.annotations.delete(np.arange(len(raw.annotations)))
+            raw.annotations.append(*_edf_events(path))
         return raw, pauses, True
     if form == "BrainVision":
         vision = read_brainvision_header(path)
@@ -200,6 +203,14 @@ def _open(
     if form == "EEGLAB":
         return mne.io.read_raw_eeglab(path, verbose="WARNING"), (), False
     return mne.io.read_raw_fif(path, verbose="WARNING", allow_maxshield="yes"), (), False
+
+
+def _edf_events(path: Path) -> tuple[list[float], list[float], list[str]]:
+    """Return onsets, durations and texts of all events of an EDF+ or BDF+ file."""
+    import mne
+
+    events = mne.read_annotations(path)
+    return list(events.onset), list(events.duration), [str(text) for text in events.description]
 
 
 def _names(names: list[str]) -> str:
@@ -240,18 +251,22 @@ def _skips(
 ) -> tuple[list[tuple[int, int]], tuple[tuple[int, float], ...]]:
     """Return rows that FIF filled with zeros while the acquisition was paused, and all pauses."""
     sfreq = raw.info["sfreq"]
-    skips: list[tuple[int, int]] = []
+    n = len(raw.times)
+    skipped = np.zeros(n + 2, dtype=np.int8)  # a kept row before the first and after the last
     for item in raw.annotations:
         if item["description"] == "BAD_ACQ_SKIP":
             start = round((item["onset"] - raw.first_time) * sfreq)
-            skips.append((start, start + round(item["duration"] * sfreq)))
+            skipped[max(start, 0) + 1 : min(start + round(item["duration"] * sfreq), n) + 1] = 1
+    edges = np.diff(skipped)
+    starts, stops = np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()
+    skips = list(zip(starts, stops, strict=True))
     removed = 0
     added = []
-    for start, stop in sorted(skips):
-        if start > 0 and stop < len(raw.times):
+    for start, stop in skips:
+        if start > 0 and stop < n:
             added.append((start - removed, (stop - start) / sfreq))
         removed += stop - start
-    return sorted(skips), tuple(sorted((*pauses, *added)))
+    return skips, tuple(sorted((*pauses, *added)))
 
 
 def _read(raw: Any, picks: list[int], skips: list[tuple[int, int]]) -> NDArray[np.float32]:

@@ -78,9 +78,14 @@ def regular_clock(stamps: NDArray[np.float64], nominal_hz: float, *, what: str) 
             f"{what}: time goes back by {back:.3f} s before sample {int(steps.argmin()) + 1}. Two "
             f"recordings in one file, or a damaged one; split it there."
         )
-    off_rate = nominal_hz > 0 and abs(1.0 / period / nominal_hz - 1.0) > 0.01
-    # Far from its nominal rate, a source is timed by a program, whose pauses lose nothing.
-    breaks = _breaks(residual, period, stray, least_s=_PAUSE_S if off_rate else 0.0)
+    # A second time with the rate between the gaps that were found: the first one is rougher.
+    for _ in range(2):
+        off_rate = nominal_hz > 0 and abs(1.0 / period / nominal_hz - 1.0) > 0.01
+        # Far from its nominal rate, a source is timed by a program, whose pauses lose nothing.
+        least_s = _PAUSE_S if off_rate else 0.0
+        breaks = _breaks(residual, period, stray, least_s=least_s)
+        period = _common_period(stamps, period, breaks, stray)
+        residual = stamps - period * np.arange(n)
     even, segments, n_lost = _fit_and_count(stamps, period, breaks, stray)
     if even[-1] - even[0] > _LONGEST_S or not (np.diff(even) > 0).all():
         raise FileError(
@@ -106,7 +111,7 @@ def _period(stamps: NDArray[np.float64], nominal_hz: float, what: str) -> float:
     """Return the sample period; the median over long lags ignores gaps, blocks and resets."""
     n = len(stamps)
     rate = nominal_hz if nominal_hz > 0 else 1.0 / max(float(np.median(np.diff(stamps))), 1e-9)
-    lag = max(1, min(n // 2, round(5.0 * rate)))
+    lag = max(1, min(n // 2, max(n // 20, round(0.5 * rate)), round(5.0 * rate)))
     period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
     if not 0 < period < _LONGEST_S:
         raise FileError(
@@ -114,6 +119,21 @@ def _period(stamps: NDArray[np.float64], nominal_hz: float, what: str) -> float:
             f"The file is damaged; compare it with the original."
         )
     return period
+
+
+def _common_period(
+    stamps: NDArray[np.float64], period: float, breaks: list[int], stray: NDArray[np.bool_]
+) -> float:
+    """Return the one period that fits all stretches best (least squares, an offset each)."""
+    power = moment = 0.0
+    for start, stop in zip([0, *breaks], [*breaks, len(stamps)], strict=True):
+        index = np.flatnonzero(~stray[start:stop]).astype(np.float64)
+        if len(index) > 1:
+            index -= index.mean()
+            t = stamps[start:stop][~stray[start:stop]]
+            power += float(index @ index)
+            moment += float(index @ (t - t.mean()))
+    return moment / power if moment > 0 else period
 
 
 def _strays(residual: NDArray[np.float64], period: float) -> NDArray[np.bool_]:
