@@ -98,7 +98,7 @@ class Expected:
 
     def __init__(self) -> None:
         self.underruns = 0
-        self._held = self._fresh = self._waited = 0
+        self._held = self._fresh = self._waited = self._level = 0
         self._state = "waiting"
 
     def arrive(self, n: int) -> None:
@@ -116,14 +116,16 @@ class Expected:
             elif self._held:
                 self._waited += BLOCK
         if self._state == "playing":
-            if self._held < BLOCK + FADE:
+            # After this block, is there still sound to fade out with?
+            self._level = min(FADE, self._level + BLOCK)
+            if self._held - BLOCK < self._level:
                 self.underruns += 1
                 self._state, self._waited, self._fresh = "falling", 0, 0
             self._held -= BLOCK
         elif self._state == "falling":
             self._held -= BLOCK
         if self._state == "falling" and self._held <= 0:
-            self._state, self._held = "waiting", self._fresh
+            self._state, self._held, self._level = "waiting", self._fresh, 0
 
 
 @dataclass

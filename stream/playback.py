@@ -101,6 +101,7 @@ class Player:
     Notes
     -----
     Underruns are counted once each: at the moment when playing turns to starving, if sound is due.
+    It starves when what is left is shorter than the next block and the fade out that would follow.
     Sound is due from the first `queue` on, and no longer after `finish` until the next `queue`.
     """
 
