@@ -20,6 +20,7 @@ __all__ = [
     "SourceInfo",
     "StreamQuery",
     "clock",
+    "config_text",
     "configure",
     "find_streams",
     "resolve",
@@ -73,16 +74,26 @@ def configure(*, lan: bool = False) -> None:
     with _lock:
         if _configured:
             return
+        if not os.environ.get("LSLAPICFG"):
+            session = os.environ.get("HEARBACK_LSL_SESSION", "default")
+            lan = lan or os.environ.get("HEARBACK_LSL", "").lower() == "lan"
+            pylsl.set_config_content(config_text(session, lan=lan))
         _configured = True
-        if os.environ.get("LSLAPICFG"):
-            return
-        session = os.environ.get("HEARBACK_LSL_SESSION", "default")
-        if not session or not all(char.isalnum() or char in "-_." for char in session):
-            raise SettingError(
-                f"HEARBACK_LSL_SESSION is {session!r}; expected letters, digits, '-', '_' and '.'."
-            )
-        lan = lan or os.environ.get("HEARBACK_LSL", "").lower() == "lan"
-        pylsl.set_config_content((_LAN if lan else _LOOPBACK).format(session=session))
+
+
+def config_text(session: str, *, lan: bool = False) -> str:
+    """Return the configuration that `configure` gives to liblsl, as its configuration file.
+
+    Raises
+    ------
+    SettingError
+        If the name of the session could not stand in such a file.
+    """
+    if not session or not all(char.isalnum() or char in "-_." for char in session):
+        raise SettingError(
+            f"HEARBACK_LSL_SESSION is {session!r}; expected letters, digits, '-', '_' and '.'."
+        )
+    return (_LAN if lan else _LOOPBACK).format(session=session)
 
 
 def clock() -> float:
