@@ -111,6 +111,16 @@ def _progress(label: str, *, quiet: bool) -> Iterator[Any]:
         yield update
 
 
+def _described(info: Any) -> dict[str, Any]:
+    """Return what a stream says about itself, for `streams --json`."""
+    names = ("name", "type", "n_channels", "sfreq_hz", "format", "unit", "source_id", "hostname")
+    values = {name: getattr(info, name) for name in names}
+    values |= {"labels": list(info.labels), "counts_samples": info.counter_channel is not None}
+    if info.bold is not None:
+        values |= {"shape": list(info.bold.shape), "tr_s": info.bold.tr_s}
+    return values
+
+
 def _say(text: str) -> None:
     """Write a line for the person at the terminal; results go to standard output instead."""
     typer.echo(text, err=True)
@@ -134,7 +144,7 @@ def streams(
     configure(lan=lan)
     found = find_streams(wait_s)
     if json_:
-        _result({"streams": [info.to_json() for info in found]})
+        _result({"streams": [_described(info) for info in found]})
         return
     if not found:
         where = "network" if lan else "machine; --lan looks in the whole network"
@@ -277,9 +287,8 @@ def live(
     json_: JsonFlag = False,
 ) -> None:
     """Run a live session: sound, feedback, recording. Space pauses, a aborts, q ends."""
-    from stream.live import run_live
-
     from stream.config import make_live_settings
+    from stream.live import run_live
 
     settings = make_live_settings(
         config,
@@ -362,8 +371,8 @@ def _finish(summary: Any, *, json_: bool) -> None:
         _say(
             f"{values['seconds_played']:.1f} s played, {values['underruns']} underruns, peak "
             f"{values['peak_dbfs']:.1f} dBFS. Samples: {sent} sent, "
-            f"{values['delivered']} delivered, {values['lost']} lost in {values['gaps']} gaps. Windows: {values['windows']}, "
-            f"{values['skipped_windows']} skipped. Age of the sound: "
+            f"{values['delivered']} delivered, {values['lost']} lost in {values['gaps']} gaps. "
+            f"Windows: {values['windows']}, {values['skipped_windows']} skipped. Age of the sound: "
             + ("unknown." if age is None else f"{age:.0f} ms.")
         )
         if values.get("out"):
