@@ -140,7 +140,7 @@ def batch_band_power(
     bands = power @ weights.T  # (windows, channels, bands)
     if spec.relative:
         bands = _ratio(bands, (power @ everything)[..., np.newaxis])
-    values = bands.transpose(0, 2, 1).reshape(len(starts), -1)
+    values = bands.transpose(0, 2, 1).reshape(len(starts), weights.shape[0] * power.shape[1])
     if spec.psd.log10:
         values = np.log10(np.maximum(values, np.finfo(np.float32).tiny))
     return starts, stops, values.astype(np.float32)

@@ -236,7 +236,8 @@ def batch_psd(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """PSD features of a whole recording by SciPy, see `models.features.batch_features`."""
     starts, stops, power = batch_power(spec, samples, sfreq_hz=sfreq_hz)
-    values = power.transpose(0, 2, 1).reshape(len(starts), -1)  # (windows, bins * channels)
+    n_features = power.shape[1] * power.shape[2]
+    values = power.transpose(0, 2, 1).reshape(len(starts), n_features)
     if spec.log10:
         values = np.log10(np.maximum(values, _TINY))
     return starts, stops, values.astype(np.float32)

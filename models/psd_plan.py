@@ -111,7 +111,7 @@ def get_taper(name: str, n: int) -> NDArray[np.float64]:
         values: list[Any] = [_number(text) for text in texts]
         if title == "general_cosine":  # its one parameter is a list
             values = [values]
-        name_with_values: Any = (title, *values) if values else title
+        name_with_values: Any = (title, *values) if values else _kaiser_beta(title)
         taper = np.asarray(get_window(name_with_values, n), dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise SettingError(
@@ -140,6 +140,13 @@ def _one_sided_scale(
         # would be a feature that means nothing. Zero it is, exactly.
         factor[0] = 0.0
     return factor
+
+
+def _kaiser_beta(title: str) -> float | str:
+    try:
+        return float(title)
+    except ValueError:
+        return title
 
 
 def _number(text: str) -> float | int | None:
