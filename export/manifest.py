@@ -215,6 +215,7 @@ def check_manifest(manifest: Manifest) -> None:
         raise SettingError(
             f"manifest: features of kind {spec.kind!r} do not go with {manifest.modality!r} input."
         )
+    _check_sound(manifest)
     nyquist = manifest.input.sfreq_hz / 2
     top = spec.low_pass_hz if isinstance(spec, SampleSpec) else 0.0
     if top >= nyquist:
@@ -305,6 +306,15 @@ def _check_input(spec: InputSpec) -> None:
         raise SettingError("manifest: input.channels holds a name twice.")
     if spec.mask_sha256 and not _SHA256.fullmatch(spec.mask_sha256):
         raise SettingError("manifest: input.mask_sha256 must be 64 hexadecimal digits, or empty.")
+
+
+def _check_sound(manifest: Manifest) -> None:
+    chain, rate = manifest.chain, manifest.sound.sample_rate_hz
+    if isinstance(chain, DirectChain) and chain.mel.sample_rate_hz != rate:
+        raise SettingError(
+            f"manifest: chain.mel.sample_rate_hz is {chain.mel.sample_rate_hz}, but "
+            f"sound.sample_rate_hz is {rate}."
+        )
 
 
 def _check_files(manifest: Manifest) -> None:

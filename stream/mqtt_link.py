@@ -285,8 +285,23 @@ class _DaemonPool(ThreadPoolExecutor):
         """Do nothing: nobody waits for these threads."""
 
 
+class _Socket(ssl.SSLSocket):
+    """Closes itself if the other side cannot be trusted; paho leaves it open (2.2.0)."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLWantReadError:
+            raise
+        except OSError:
+            self.close()
+            raise
+
+
 def _tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    context.sslsocket_class = _Socket
+    return context
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.input_check import check_input
@@ -45,6 +45,7 @@ def test_the_same_stream_passes_untouched() -> None:
     assert bold().order is None
 
 
+@settings(deadline=None)
 @given(st.permutations([*NAMES, "EOG", "trigger"]))
 def test_channels_are_sorted_by_their_names(labels: list[str]) -> None:
     match = eeg(n_channels=6, labels=labels)

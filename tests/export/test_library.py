@@ -170,6 +170,7 @@ def test_an_array_file_cannot_claim_more_than_it_has() -> None:
         read_npy(huge, dtype=np.dtype("<f8"), ndim=2)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_array_or_refused(data: bytes) -> None:
     for content in (data, b"\x93NUMPY\x01\x00" + data):

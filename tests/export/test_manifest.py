@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.manifest import (
@@ -128,6 +128,11 @@ def test_a_mel_front_end_that_cannot_be_is_refused() -> None:
         manifest_from_json(changed("chain.mel.n_mels", 10**8, direct_parts()))
 
 
+def test_mel_and_sound_have_one_rate() -> None:
+    with pytest.raises(BundleError, match="sample_rate_hz is 16000"):
+        manifest_from_json(changed("sound.sample_rate_hz", 48_000, direct_parts()))
+
+
 def test_a_vocoder_needs_its_file() -> None:
     with pytest.raises(BundleError, match=r"vocoder\.file"):
         manifest_from_json(changed("chain.vocoder.kind", "onnx", direct_parts()))
@@ -168,6 +173,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     path=st.sampled_from(
         (
@@ -185,6 +191,7 @@ def test_whatever_stands_in_a_manifest_it_is_read_or_refused(path: str, value: A
     assert manifest_from_json(manifest_to_json(made)) == made
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with pytest.raises(BundleError):

@@ -222,6 +222,7 @@ def test_external_data_is_found_wherever_it_hides(place: str, tmp_path: Path) ->
     assert external_files(tmp_path / "m.onnx") == {"../x.data"}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_walked_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -234,6 +235,7 @@ def test_any_bytes_are_walked_or_refused(
         return
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_model_is_walked_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -38,9 +38,13 @@ class Broker:
         For its configuration and log.
     password : tuple of str, optional
         User and password that are asked for.
+    tls : bool
+        Speak TLS only, with the certificate `certificate`, which nobody trusts yet.
     """
 
-    def __init__(self, folder: Path, *, password: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, password: tuple[str, str] | None = None, tls: bool = False
+    ) -> None:
         program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
         if program is None:
             pytest.skip("the program mosquitto is not installed (apt-get install mosquitto)")
@@ -60,8 +64,22 @@ class Broker:
             tool = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
             subprocess.run([tool, "-U", str(names)], check=True, capture_output=True)
             lines += ["allow_anonymous false", f"password_file {names}"]
+        self.certificate = folder / "certificate.pem"
+        if tls:
+            self._make_certificate(folder / "key.pem")
+            lines += [f"certfile {self.certificate}", f"keyfile {folder / 'key.pem'}"]
         (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _make_certificate(self, key: Path) -> None:
+        """Make a certificate for 127.0.0.1 that signs itself."""
+        openssl = shutil.which("openssl")
+        if openssl is None:
+            pytest.skip("the program openssl is not installed")
+        request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test".split()
+        names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+        files = ["-keyout", str(key), "-out", str(self.certificate)]
+        subprocess.run([openssl, *request, *names, *files], check=True, capture_output=True)
 
     @property
     def url(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -221,6 +222,36 @@ def test_a_wrong_password_is_told_without_the_password(
             assert telemetry.wait_connected(30)
     assert "password@" not in caplog.text
     assert "wrong-password" not in caplog.text
+
+
+def test_tls_takes_a_trusted_certificate_and_no_other(
+    tmp_path: Path, session: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Broker(tmp_path, tls=True) as broker:
+        url = broker.url.replace("mqtt://", "mqtts://")
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        with Telemetry(url, session):
+            assert wait_until(lambda: "cannot be reached" in caplog.text)
+        assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+        monkeypatch.setenv("SSL_CERT_FILE", str(broker.certificate))
+        with Telemetry(url, session) as telemetry:
+            assert telemetry.wait_connected(30)
+
+
+def test_closing_never_waits_for_a_broker_that_never_answers(session: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        telemetry = Telemetry(f"mqtt://127.0.0.1:{silent.getsockname()[1]}", session)
+        telemetry.state("running")
+        telemetry.start()
+        connection, _ = silent.accept()
+        closing = threading.Thread(target=telemetry.close)
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
+        connection.settimeout(30)
+        while connection.recv(4096):  # the connection is closed, not left open
+            pass
+        connection.close()
 
 
 def commands_of(url: str, session: str, **options: Any) -> tuple[Telemetry, list[Command]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.bundle import save_bundle
@@ -69,6 +69,7 @@ def test_a_direct_chain_tells_the_level() -> None:
         assert feedback(condition(np.full((3, 4), level))) == pytest.approx(value, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.floats(width=32), min_size=6, max_size=6))
 def test_every_value_lies_in_range_or_is_nan(library: Library, values: list[float]) -> None:
     targeted = FeedbackValue(RETRIEVAL, library)

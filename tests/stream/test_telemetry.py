@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import SettingError
@@ -62,6 +62,7 @@ def test_a_url_that_cannot_be_is_refused(url: str) -> None:
         parse_mqtt_url(url)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_url_is_an_address_or_refused(text: str) -> None:
     for url in (text, f"mqtt://{text}", f"mqtt://h/{text}"):
@@ -100,6 +101,7 @@ def message(topic: str, text: str = "") -> OutgoingMessage:
     return OutgoingMessage(topic, text.encode(), 0, retain=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b"]), max_size=60))
 def test_the_outbox_keeps_the_newest_of_each_topic_in_order(topics: list[str]) -> None:
     capacities = {"a": 1, "b": 5}
@@ -188,6 +190,7 @@ def test_a_command_of_another_time_is_refused(time_ms: int) -> None:
         gate.admit(signed(time_ms=time_ms), retained=False)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_changed_byte_of_a_signed_command_passes(data: st.DataObject) -> None:
     gate = CommandGate("s", secret=SECRET, trusted=True, now_ms=Clock())
