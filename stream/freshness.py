@@ -180,7 +180,9 @@ class SoundClock:
         """Tell whether a much newer window was known when this one came: its sound is left out."""
         return batch.newest - window.t_stop > BURST_S + _ROUNDING_S
 
-    def n_samples(self, window: FeatureWindow, batch: Batch, waiting_s: float) -> int:
+    def n_samples(
+        self, window: FeatureWindow, batch: Batch, waiting_s: float, *, begun: bool = True
+    ) -> int:
         """Return the samples that the sound of `window` gets.
 
         Parameters
@@ -190,6 +192,8 @@ class SoundClock:
             The delivery it came with.
         waiting_s : float
             Sound that waits in the player now.
+        begun : bool
+            Whether the player plays; if not, it will let the lead pass by itself.
 
         Returns
         -------
@@ -199,8 +203,8 @@ class SoundClock:
         n = self.exact()
         since = max(batch.before, batch.newest - BURST_S - self.hop_s)
         ahead_s = max(0.0, window.t_stop - self.hop_s - since)  # windows of this delivery before it
-        excess_s = waiting_s - (self.lead_s + ahead_s)
-        if abs(excess_s) <= _TOLERANCE_S:
+        excess_s = waiting_s - ((self.lead_s if begun else 0.0) + ahead_s)
+        if abs(excess_s) <= _TOLERANCE_S or (excess_s < 0 and not begun):
             return n
         shortest = n // 2 if excess_s <= _AT_ONCE_S else 0
         return max(shortest, n - round(excess_s * self.sample_rate_hz))

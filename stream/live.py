@@ -582,6 +582,7 @@ class LiveSession:
             invalid=counts.invalid,
             aborted=self.aborted,
             ended_because=self.ended_because,
+            renderer_delay_ms=1e3 * self._chain.renderer.delay_s,
             n_filled=self._windower.n_filled,
             n_restarts=self._windower.n_resets,
             seconds=round(clock() - self._t_start, 3),

@@ -166,6 +166,7 @@ def run_offline(
         n_filled=windower.n_filled,
         n_restarts=windower.n_resets,
         ended_because="the recording ended",
+        renderer_delay_ms=1e3 * chain.renderer.delay_s,
         seconds=round(time.perf_counter() - began, 3),
         realtime_factor=round(length / took, 1) if took > 0 else None,
         device=chain.device,

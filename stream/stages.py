@@ -243,9 +243,9 @@ async def _sound_window(
         monitor.unheard(window, "superseded")
         return
     waiting_s = player.waiting_s
-    begun = player.state is PlayerState.PLAYING  # if not, the player will let the lead pass itself
+    begun = player.state is PlayerState.PLAYING
     afresh = waiting_s == 0.0 and not begun
-    n = pace.n_samples(window, batch, waiting_s) if begun else pace.exact()
+    n = pace.n_samples(window, batch, waiting_s, begun=begun)
     if n == 0:
         monitor.unheard(window, "superseded")
         return

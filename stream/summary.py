@@ -46,6 +46,7 @@ class Summary:
     stage_errors: dict[str, int] = field(default_factory=dict)
     age_handed_over_ms: dict[str, float | None] = field(default_factory=dict)
     age_max_ms: float | None = None
+    renderer_delay_ms: float = 0.0  # by which a vocoder's sound is behind its windows, not in age
     trace_mismatched: int = 0  # windows whose stages do not sum to the end-to-end time
     n_filled: int = 0  # samples put on a line across short gaps
     n_restarts: int = 0  # of the extractor, after longer gaps

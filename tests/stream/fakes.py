@@ -70,6 +70,7 @@ class SteadyRenderer:
 
     sample_rate_hz = RATE_HZ
     n_channels = 1
+    delay_s = 0.0
 
     def __init__(self) -> None:
         self.resets = 0
