@@ -171,8 +171,10 @@ def run_demo(
             keyboard=settings.keyboard,
             display=settings.display,
         )
-        summary = run_live(live, companion=track, observers=[decoded])
-        process.check()
+        try:
+            summary = run_live(live, companion=track, observers=[decoded])
+        finally:
+            process.check()  # says more than that its stream is gone
     on_message("Scoring the decoded sound ...")
     pcm, known = decoded.assemble()
     segments = segments_of(

@@ -265,7 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stop = threading.Event()
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        # Not through sys.stdin: a thread inside its buffer breaks the end of the interpreter.
+        while os.read(0, 1):
             pass
         stop.set()
 
