@@ -123,17 +123,15 @@ def run_record(settings: RecordSettings) -> RecordSummary:
         say(sentence)
 
     with ExitStack() as stack:
-        sources: list[LslSource | TextSource] = []
+        stop = stack.enter_context(_stop_signals())
+        sources = []
         for info in wanted:
-            kind: type[LslSource] | type[TextSource] = (
-                TextSource if info.format == "string" else LslSource
-            )
-            query = StreamQuery(info.name, info.type, info.source_id)
-            source: LslSource | TextSource = kind(
-                query, history_s=_HISTORY_S, timeout_s=settings.timeout_s
-            )
-            sources.append(stack.enter_context(source))
+            source = _source(info, settings.timeout_s)
+            source.start()
+            stack.callback(source.stop)
+            sources.append(source)
         recorder = Recorder(settings.out, on_failure=on_failure)
+        stack.callback(recorder.close)
         _warn_if_it_will_not_fit(wanted, settings, say)
         numbers = [
             recorder.add_source(
@@ -144,10 +142,9 @@ def run_record(settings: RecordSettings) -> RecordSummary:
         recorder.event({"kind": "recorder", "text": "started"})
         recorder.start()
         began = time.monotonic()
-        with _stop_signals() as stop:
-            stopped = _wait(settings, stop)
-            seconds = time.monotonic() - began
-            _settle(sources, clock())
+        stopped = _wait(settings, stop)
+        seconds = time.monotonic() - began
+        _settle(sources, clock())
         for source in sources:
             source.stop()
         recorder.event({"kind": "recorder", "text": "stopped"})
@@ -187,6 +184,14 @@ def _find(names: tuple[str, ...], *, timeout_s: float) -> list[SourceInfo]:
         if info.name == name
     }
     return list(by_key.values())
+
+
+def _source(info: SourceInfo, timeout_s: float) -> LslSource | TextSource:
+    """Return what takes in this stream."""
+    query = StreamQuery(info.name, info.type, info.source_id)
+    if info.format == "string":
+        return TextSource(query, timeout_s=timeout_s)
+    return LslSource(query, history_s=_HISTORY_S, timeout_s=timeout_s)
 
 
 def _warn_if_it_will_not_fit(

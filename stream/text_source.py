@@ -60,15 +60,11 @@ class TextSource:
     ----------
     query : StreamQuery
         Which stream.
-    history_s : float
-        Not used: texts are few.
     timeout_s : float
         How long `start` looks for it.
     """
 
-    def __init__(
-        self, query: StreamQuery, *, history_s: float = 60.0, timeout_s: float = 5.0
-    ) -> None:
+    def __init__(self, query: StreamQuery, *, timeout_s: float = 5.0) -> None:
         configure()
         self.timeline = TextTimeline()
         self.error: BaseException | None = None
@@ -124,13 +120,15 @@ class TextSource:
 
     def _pull(self) -> bool:
         try:
-            rows, raw = self._link.inlet.pull_chunk(_PULL_S, _TEXTS, min_samples=1)
+            rows, raw = self._link.inlet.pull_chunk(_PULL_S, _TEXTS, min_samples=1, as_numpy=True)
         except LostError:
             return False
         for row, stamp in zip(rows, raw, strict=True):
             offsets = self._link.offsets
             ours = stamp + (offsets[-1][1] if offsets else 0.0)
-            self.timeline.add(SentText(tuple(row), stamp), ours)
+            # Bytes, because not every sender keeps to UTF-8; what is not is shown, not lost.
+            texts = tuple(bytes(text).decode("utf-8", "backslashreplace") for text in row)
+            self.timeline.add(SentText(texts, float(stamp)), ours)
         return True
 
     def _reconnect(self) -> None:

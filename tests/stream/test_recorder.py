@@ -223,8 +223,8 @@ def test_markers_of_a_source_are_recorded(recorder: Recorder) -> None:
             self.given, was = True, self.given
             return [] if was else [Marker("go", 1.5), Marker("Ende ü", 2.5)]
 
-    info = source(name="marks", type="Markers", n_channels=1, labels=(), format="string")
-    recorder.add_source(info, Reader())
+    info = source(name="marks", type="Markers", n_channels=3, labels=(), format="int32")
+    recorder.add_markers(info, Reader())
     recorder.close()
     read = load(recorder.path)["marks"]
     assert read["time_series"] == [["go"], ["Ende ü"]]
