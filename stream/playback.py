@@ -146,7 +146,6 @@ class Player:
             ceiling_dbfs=ceiling_dbfs,
             lookahead_s=min(0.0015, fade_s),
         )
-        self._ceiling = self._limiter.ceiling
         self._sounds = SoundQueue(
             sample_rate_hz=sample_rate_hz, n_channels=n_channels, fade=self._fade
         )
@@ -426,11 +425,10 @@ class Player:
             self._n_discarded += self._sounds.clear_ahead()
 
     def _write(self, out: NDArray[np.float32], gains: NDArray[np.float32]) -> None:
-        """Limit, fade and clip the next samples into the front of `out`, and take them."""
+        """Limit and fade the next samples into the front of `out`, and take them."""
         m = len(gains)
         limited = self._limiter.process(self._sounds.ahead[: m + self._limiter.lookahead], m)
-        np.multiply(limited, gains[:, None], out=limited)
-        np.clip(limited, -self._ceiling, self._ceiling, out=out[:m])
+        np.multiply(limited, gains[:, None], out=out[:m])  # gains are 1 at most
         self._labels = self._sounds.advance(m)
 
     def _note(self, m: int, n: int, t_heard: float) -> None:

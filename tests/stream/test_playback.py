@@ -279,7 +279,7 @@ def test_a_source_that_is_too_fast_does_not_add_to_the_delay_for_ever(catch_up_s
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
-@pytest.mark.parametrize("at", [1599, 1600, 1601, 1605, 2400, 3199, 3200, 3350])
+@pytest.mark.parametrize("at", [1590, 1597, 1599, 1600, 1601, 1605, 2400, 3197, 3199, 3350])
 def test_invalid_samples_are_silence_between_fades(bad: float, at: int) -> None:
     signal = tone(4800)
     broken = signal.copy()
@@ -465,9 +465,10 @@ def test_the_log_says_what_came_out_sample_by_sample(
     assert real.sum() == in_samples(p)["seconds_played"]
     if max_queue_s > 10:  # no crossfades: only fades, which lower the value
         assert (heard[real] <= told[real]).all()
-        # All but two fades for each stretch between silences are bit for bit what is told.
+        # All but two fades for each stretch between silences are bit for bit what is told. (In a
+        # stretch too short for both, one sample may lie between them.)
         stretches = 1 + int((np.diff(real.astype(int)) == 1).sum())
-        assert (heard[real] != told[real]).sum() <= 2 * FADE * stretches
+        assert (heard[real] != told[real]).sum() <= (2 * FADE + 1) * stretches
 
 
 def test_nobody_draining_the_log_does_not_grow_memory() -> None:

@@ -20,26 +20,30 @@ FADE = 160
 
 
 class Oscillator:
-    """A vocoder with a memory: a 110-Hz tone, as loud as the first mel band says, in phase."""
+    """A vocoder with a memory: a 110-Hz tone, as loud as the first mel band says.
+
+    After a reset it starts at its peak, at once: the worst that a vocoder can do.
+    """
 
     delay_samples = 0
 
     def __init__(self) -> None:
         self.n = 0
         self.resets = 0
-        self.last = 0.0
+        self.last = math.nan
 
     def step(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
         n = len(mel) * SPEC.hop
-        level = np.concatenate([[self.last], np.exp(mel[:, 0])])
+        now = np.exp(mel[:, 0])
+        level = np.concatenate([now[:1] if math.isnan(self.last) else [self.last], now])
         self.last = float(level[-1])
         loud = np.interp(np.arange(n), np.arange(len(level)) * SPEC.hop, level)
         at = self.n + np.arange(n)
         self.n += n
-        return np.asarray(loud * np.sin(2 * np.pi * 110 * at / RATE), np.float32)
+        return np.asarray(loud * np.cos(2 * np.pi * 110 * at / RATE), np.float32)
 
     def reset(self) -> None:
-        self.n, self.last = 0, 0.0
+        self.n, self.last = 0, math.nan
         self.resets += 1
 
 

@@ -75,6 +75,8 @@ def test_a_short_delay_is_made_up() -> None:
     run(sink)
     assert sink.statistics().stalls == 0
     assert abs(round(p.statistics().seconds_rendered * RATE) - 10 * RATE) <= 160
+    # And heard when it was due, not when it was asked for.
+    assert np.allclose(np.diff([piece.t_heard for piece in p.drain_played()]), 0.01)
 
 
 def test_a_long_stop_does_not_burst() -> None:
