@@ -106,7 +106,7 @@ def test_a_rate_that_is_not_the_claimed_one_is_said() -> None:
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_and_two_samples_are_a_recording_too(n: int) -> None:
-    regular = regular_clock(np.arange(n) * 0.1, 10.0, what="x")
+    regular = regular_clock(np.arange(n, dtype=np.float64) * 0.1, 10.0, what="x")
     assert regular.segments == (Segment(0, n, 0),)
     assert regular.stamps == pytest.approx(np.arange(n) * 0.1)
 
