@@ -11,7 +11,7 @@ from models.errors import SettingError
 from models.features import Feature, check_samples
 from models.spec import SampleSpec
 
-__all__ = ["LaggedExtractor", "LaggedPlan", "batch_lagged", "plan_lagged"]
+__all__ = ["LaggedExtractor", "LaggedPlan", "batch_lagged", "hold_last", "plan_lagged"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +95,8 @@ class LaggedExtractor:
     The filter starts as if the first sample had been there for ever, so that an electrode's offset
     makes no transient. Of the filtered samples, the first and then every k-th are kept; a vector
     ends with the newest kept sample. Its start and stop tell the samples it was taken from; the
-    filter remembers, ever more faintly, those before.
+    filter remembers, ever more faintly, those before. A value that is not finite would stay in the
+    filter for ever; the channel's last good one (or 0) stands in for it.
 
     Parameters
     ----------
@@ -114,6 +115,7 @@ class LaggedExtractor:
         self._rate_hz = spec.rate_hz
         self._n_channels = n_channels
         self._state: NDArray[np.float64] | None
+        self._last: NDArray[np.float64]
         self._kept: NDArray[np.float32]
         self.reset()
 
@@ -152,10 +154,12 @@ class LaggedExtractor:
         if len(array) == 0:
             return []
         plan = self._plan
+        signal = hold_last(array, self._last)
+        self._last = signal[-1]
         if self._state is None:
-            self._state = plan.state[:, :, np.newaxis] * array[0].astype(np.float64)
+            self._state = plan.state[:, :, np.newaxis] * signal[0]
         state: NDArray[np.float64] = self._state
-        filtered, self._state = sosfilt(plan.sos, array.astype(np.float64), axis=0, zi=state)
+        filtered, self._state = sosfilt(plan.sos, signal, axis=0, zi=state)
         at = -self._seen % plan.every  # next sample to be kept
         self._seen += len(array)
         self._kept = np.concatenate((self._kept, filtered[at :: plan.every].astype(np.float32)))
@@ -180,7 +184,26 @@ class LaggedExtractor:
         self._next = 0  # kept sample that the next vector begins with
         self._dropped = 0  # kept samples that no vector needs any more
         self._kept = np.zeros((0, self._n_channels), dtype=np.float32)
+        self._last = np.zeros(self._n_channels)
         self._state = None
+
+
+def hold_last(samples: NDArray[np.float32], last: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return samples in float64, each value that is not finite replaced by the one before it.
+
+    Parameters
+    ----------
+    samples : array of shape (n, n_channels)
+    last : array of shape (n_channels,)
+        What stands before the first sample.
+    """
+    signal = samples.astype(np.float64)
+    good = np.isfinite(signal)
+    if good.all():
+        return signal
+    held = np.concatenate((last[np.newaxis], signal))
+    newest = np.where(good, np.arange(1, len(signal) + 1)[:, np.newaxis], 0)
+    return np.take_along_axis(held, np.maximum.accumulate(newest, axis=0), axis=0)
 
 
 def batch_lagged(
@@ -197,8 +220,8 @@ def batch_lagged(
             np.zeros(0, np.int64),
             np.zeros((0, plan.n_lags * n_channels), np.float32),
         )
-    state = plan.state[:, :, np.newaxis] * samples[0].astype(np.float64)
-    filtered, _ = sosfilt(plan.sos, samples.astype(np.float64), axis=0, zi=state)
+    signal = hold_last(samples, np.zeros(n_channels))
+    filtered, _ = sosfilt(plan.sos, signal, axis=0, zi=plan.state[:, :, np.newaxis] * signal[0])
     kept = np.asarray(filtered)[:: plan.every]
     firsts = np.arange(0, len(kept) - plan.n_lags + 1, plan.hop)
     values = kept[firsts[:, np.newaxis] + np.arange(plan.n_lags)]  # (vectors, lags, channels)

@@ -9,7 +9,7 @@ import pytest
 import scipy.signal
 
 from models.errors import SettingError
-from models.features import make_extractor
+from models.features import batch_features, make_extractor
 from models.lagged import plan_lagged
 from models.spec import SampleSpec
 
@@ -57,6 +57,20 @@ def test_without_a_band_samples_pass_unchanged() -> None:
     extractor = make_extractor(spec, sfreq_hz=100.0, n_channels=3)
     values = np.array([feature.values for feature in extractor.push(samples)])
     np.testing.assert_array_equal(values, samples[::2])  # hop 0.02 s
+
+
+def test_values_that_are_not_finite_do_not_stay_in_the_filter() -> None:
+    samples = np.random.default_rng(3).standard_normal((600, 2)).astype(np.float32)
+    held = samples.copy()
+    samples[100:103, 0] = [np.nan, np.inf, -np.inf]
+    held[100:103, 0] = held[99, 0]
+    samples[0, 1], held[0, 1] = np.nan, 0.0
+    whole = make_extractor(SampleSpec(), sfreq_hz=250.0, n_channels=2).push(held)
+    one_by_one = make_extractor(SampleSpec(), sfreq_hz=250.0, n_channels=2)
+    pieces = [f for sample in samples for f in one_by_one.push(sample[np.newaxis])]
+    assert [f.values.tobytes() for f in pieces] == [f.values.tobytes() for f in whole]
+    _, _, batch = batch_features(SampleSpec(), samples, sfreq_hz=250.0)
+    np.testing.assert_array_equal(batch, np.array([f.values for f in whole]))
 
 
 @pytest.mark.parametrize(
