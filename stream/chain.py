@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,24 +57,19 @@ class Chain:
         items, cosines = self.library.nearest(values)
         return Condition(values, window, int(items[0]), float(cosines[0]))
 
-    def warm_up(self, n_features: int, *, n_runs: int = 3) -> float:
-        """Decode and render nothing in particular; return what decoding takes, s.
+    def warm_up(self, n_features: int, *, n_runs: int = 3) -> None:
+        """Decode and render nothing in particular.
 
         The first calls pay for memory and kernels; the participant should not.
         """
         nothing = np.zeros(n_features, np.float32)
         window = FeatureWindow(nothing, -1, 0, 1, 0.0, 0.0)
-        took = 0.0
         for _ in range(n_runs):
-            start = time.perf_counter()
-            outputs = self._runner.run({"features": window.values[np.newaxis]})
-            took = time.perf_counter() - start
-        values = next(iter(outputs.values()))[0]
+            values = self.decode(window).values
         item = 0 if self.library is not None else -1
         n = max(1, self.renderer.sample_rate_hz // 10)
         self.renderer.render(Condition(values, window, item), n)
         self.renderer.reset()
-        return took
 
 
 def open_chain(

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from export.bundle import Bundle, load_bundle
 from export.input_check import InputMatch, check_input
 from models.errors import HearbackError, SettingError, SourceError
@@ -23,7 +25,14 @@ from stream.feedback import FeedbackValue
 from stream.freshness import SoundClock
 from stream.lsl import StreamQuery, clock, configure
 from stream.lsl_source import LslSource
-from stream.messages import Command, SourceState, StateChange, TimelineEvent
+from stream.messages import (
+    Chunk,
+    Command,
+    FeatureWindow,
+    SourceState,
+    StateChange,
+    TimelineEvent,
+)
 from stream.monitor import Monitor, Observer
 from stream.outlets import Outlets
 from stream.outputs import Outputs
@@ -224,7 +233,10 @@ class LiveSession:
         self._chain = await asyncio.to_thread(
             open_chain, self._bundle, device=settings.device, threads=settings.threads
         )
-        cost_s = await asyncio.to_thread(self._chain.warm_up, self._bundle.n_features)
+        decoder: Decoder = self._chain
+        if self._wrap_decoder is not None:
+            decoder = self._wrap_decoder(decoder)
+        cost_s = await asyncio.to_thread(self._warm_up, decoder)
         stack.push_async_callback(self._close_files)
         source = LslSource(
             StreamQuery(name=settings.stream),
@@ -265,9 +277,6 @@ class LiveSession:
         gc.freeze()  # what is there now stays: the collector need not look at it again
         stack.callback(gc.unfreeze)
         reader = self._source.timeline.reader("live")
-        decoder: Decoder = self._chain
-        if self._wrap_decoder is not None:
-            decoder, cost_s = self._wrap_decoder(decoder), 0.0
         self._t_start = clock()
         return Pipeline(
             events=self._events(reader),
@@ -282,6 +291,24 @@ class LiveSession:
             hold_below_s=sink_block_s + _FADE_S + _MARGIN_S,
             decoder_cost_s=cost_s,
         )
+
+    def _warm_up(self, decoder: Decoder) -> float:
+        """Let every stage work once before a stream is opened; return what decoding takes, s.
+
+        First calls load parts of SciPy, plan transforms and allocate: up to seconds on a busy
+        machine, in which the first windows would grow old.
+        """
+        bundle, manifest = self._bundle, self._bundle.manifest
+        windower = open_windower(bundle)
+        n = 2 * (windower.window_samples + windower.hop_samples)
+        stamps = np.arange(n, dtype=np.float64)
+        zeros = np.zeros((n, manifest.input.n_channels), np.float32)
+        windower.push(Chunk(zeros, stamps, stamps, 0, 0, 0.0))
+        self._chain.warm_up(bundle.n_features)
+        nothing = FeatureWindow(np.zeros(bundle.n_features, np.float32), -1, 0, 1, 0.0, 0.0)
+        start = clock()
+        decoder.decode(nothing)
+        return clock() - start
 
     def _check_stream(self) -> InputMatch:
         assert self._source is not None

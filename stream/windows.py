@@ -83,6 +83,11 @@ class Windower:
         """Samples from one window to the next."""
         return self._extractor.hop_samples
 
+    @property
+    def window_samples(self) -> int:
+        """Samples that one window spans."""
+        return self._extractor.window_samples
+
     def push(self, chunk: Chunk) -> tuple[list[FeatureWindow], list[WindowFailure]]:
         """Take a chunk; return the windows that it completes, and those that failed.
 
