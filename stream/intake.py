@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -25,6 +26,7 @@ _OFF_LINE_S = 1.0  # a sender's stamps that lie off the line for longer are its 
 _AGREES_S = 2e-3  # the line holds across a gap if the stamps after it are this close to it
 _AGREES_RATE = 300e-6
 _DERIVED_S = 2e-6
+_RECENT = 64  # pulls among which repeated stamps are looked for
 
 
 class Correction(Protocol):
@@ -86,6 +88,7 @@ class Intake:
         self._reconnected: bool | None = False  # True: and the count starts again; None: perhaps
         self._is_new = False
         self._paused_until = -math.inf
+        self._recent: deque[NDArray[np.float64]] = deque([np.zeros(0)], maxlen=_RECENT)
         self._held: list[_Piece] = []
         self._held_since = 0.0
         self._off_since: float | None = None  # since when the stamps are not believed
@@ -129,7 +132,7 @@ class Intake:
         if not math.isfinite(float(raw.sum())):
             raw = self._mend(raw, now - correction.at(now))
         if self._count is None:
-            pieces = self._cut_by_stamps(block, raw)
+            pieces = self._cut_by_stamps(block, raw, now)
         else:
             pieces = self._cut_by_count(self._count, block, raw, now)
         for piece in pieces:
@@ -182,7 +185,17 @@ class Intake:
             )
         return pieces
 
-    def _cut_by_stamps(self, block: NDArray[np.generic], raw: NDArray[np.float64]) -> list[_Piece]:
+    def _cut_by_stamps(
+        self, block: NDArray[np.generic], raw: NDArray[np.float64], now: float
+    ) -> list[_Piece]:
+        if self._clock is not None and raw[0] <= self._last_raw:
+            again = self._sent_again(block, raw)
+            if again:
+                self._leave_out(self._index - again, again, 0, now)
+                block, raw = block[again:], raw[again:]
+        self._recent.append(raw)
+        if not len(raw):
+            return []
         edges = self._check.edges(raw) if self._clock is not None else [0, len(raw)]
         pieces = []
         for start, stop in pairwise(edges):
@@ -190,15 +203,34 @@ class Intake:
         pieces[0].cut = self._is_new
         return pieces
 
+    def _sent_again(self, block: NDArray[np.generic], raw: NDArray[np.float64]) -> int:
+        """Return how many leading rows have come before, stamps and values alike to the bit."""
+        if self._held or len(raw) < 2 or not (raw[1:] > raw[:-1]).all():
+            return 0  # a sender whose stamps stand still has not sent anything twice
+        recent = np.concatenate(self._recent)
+        places = np.flatnonzero(recent == raw[0])
+        if not len(places):
+            return 0
+        back = len(recent) - int(places[-1])
+        n = min(back, len(raw))
+        if not np.array_equal(recent[places[-1] : places[-1] + n], raw[:n]):
+            return 0
+        _, written = self._timeline.span()
+        before = self._timeline.copy(written - back, written - back + n, first=0, segment=0)
+        values = np.empty((n, block.shape[1]), np.float32)
+        np.multiply(block[:n], self._scale, out=values, casting="unsafe")
+        same = before is not None and np.array_equal(before.samples, values, equal_nan=True)
+        return n if same else 0
+
     def _leave_out(self, index: int, n: int, n_late: int, now: float) -> None:
         """Note samples that came again, or after they had been listed as lost."""
         period = self._clock.period_s if self._clock else 0.0
-        due = self._last - (self._count.next_index - 1 - index if self._count else 0) * period
+        following = self._count.next_index if self._count else self._index
+        due = self._last - (following - 1 - index) * period
         for reason, number in ((GapReason.LATE, n_late), (GapReason.DUPLICATE, n - n_late)):
             if number:
-                self._timeline.gap(
-                    Gap(reason, index, 0, due, due + n * period, now, n_extra=number)
-                )
+                gap = Gap(reason, index, 0, due, due + n * period, now, n_extra=number)
+                self._timeline.gap(gap if self._count else replace(gap, counted=False))
 
     # ---------------------------------------------------------------- when they were taken
 

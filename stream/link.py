@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pylsl
@@ -24,8 +25,7 @@ _OPEN_S = 5.0
 _REOPEN_S = 2.0
 _SEARCH_S = 0.7  # the longest that `stop` has to wait
 _GLANCE_S = 0.12
-_FIRST_CORRECTION_S = 5.0  # the first takes 0.64 s: eight probes, 64 ms apart
-_CORRECTION_EVERY_S = 1.0  # liblsl measures anew every 2 s
+_CORRECTION_EVERY_S = 1.0  # liblsl measures anew every 2 s; its first takes 0.64 s
 _KEPT_OFFSETS = 100_000  # a day at one a second
 
 
@@ -65,8 +65,13 @@ class Link:
             ) from error
         return self._info
 
-    def reopen(self, stop: threading.Event) -> SourceInfo | None:
-        """Look for the stream, again and again, until it is back or `stop` is set."""
+    def reopen(
+        self, stop: threading.Event, *, refused: Callable[[str], None] = lambda why: None
+    ) -> SourceInfo | None:
+        """Look for the stream, again and again, until it is back or `stop` is set.
+
+        `refused` is told, once for each reason, why a stream that was found was not taken.
+        """
         assert self._info is not None
         before = self._info
         query = (
@@ -81,12 +86,17 @@ class Link:
             try:
                 connection, info = self._connect(found, _REOPEN_S)
             except (LostError, TimeoutError, SourceError) as error:
-                self.refused = str(error)
+                if str(error) != self.refused:
+                    self.refused = str(error)
+                    refused(self.refused)
                 stop.wait(0.05)
                 continue
             if _shape(info) != _shape(before):
-                self.refused = f"it came back as {info.described}, expected {before.described}"
-                _LOG.warning("Stream '%s' is not taken: %s.", before.name, self.refused)
+                why = f"it came back as {info.described}, expected {before.described}"
+                if why != self.refused:
+                    self.refused = why
+                    _LOG.warning("Stream '%s' is not taken: %s.", before.name, why)
+                    refused(why)
                 connection.close()
                 self._closing.append(connection)
                 stop.wait(0.5)
@@ -157,15 +167,13 @@ class _Connection(threading.Thread):
 
     def run(self) -> None:
         last = None
-        timeout_s = _FIRST_CORRECTION_S
         while not self._closed.is_set():
             try:
-                offset = float(self.inlet.time_correction(timeout_s))
+                offset = float(self.inlet.time_correction(_CORRECTION_EVERY_S))
             except TimeoutError:
                 continue
             except LostError:
                 break
-            timeout_s = _CORRECTION_EVERY_S
             if offset != last:  # liblsl repeats itself until it has measured anew
                 now = clock()
                 self.correction.add(now, offset)

@@ -245,14 +245,17 @@ class LslSource:
             _LOG.warning("The clock of stream '%s' could not be measured.", self.info.name)
 
     def _reconnect(self, intake: Intake, watch: StallWatch) -> None:
-        self._change(SourceState.LOST, watch.last_arrival, clock())
+        since = watch.last_arrival
+        self._change(SourceState.LOST, since, clock())
         self._link.drop()
-        info = self._link.reopen(self._stop)
+        info = self._link.reopen(
+            self._stop, refused=lambda why: self._change(SourceState.LOST, since, clock(), why)
+        )
         if info is not None:
             self._info = info
             intake.connected(info)
             watch.restart(clock())
 
-    def _change(self, state: SourceState, since: float, now: float) -> None:
+    def _change(self, state: SourceState, since: float, now: float, detail: str = "") -> None:
         _LOG.info("Stream '%s' is %s.", self.info.name, state.value)
-        self.timeline.state(StateChange(state, since, now))
+        self.timeline.state(StateChange(state, since, now, detail))

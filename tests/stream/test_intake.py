@@ -311,6 +311,31 @@ def test_losses_without_a_counter_are_told_from_exact_stamps() -> None:
     assert rig.timeline.accounting().sent is None
 
 
+def test_samples_sent_twice_without_a_counter_are_known_by_their_stamps() -> None:
+    rig = _Rig(counts=False)
+    rig.steady(0, 1000)
+    rig.send(np.arange(980, 1000))
+    rig.send(np.arange(995, 1010))
+    rig.steady(1010, 2000)
+    np.testing.assert_array_equal(rig.content, np.arange(2000))
+    assert [(gap.reason, gap.n_extra, gap.counted) for gap in rig.gaps] == [
+        (GapReason.DUPLICATE, 20, False),
+        (GapReason.DUPLICATE, 5, False),
+    ]
+    assert rig.gaps[0].t_start == pytest.approx(100.98, abs=1e-4)
+
+
+def test_a_sender_whose_stamps_stand_still_loses_nothing() -> None:
+    rig = _Rig(counts=False)
+    for first in range(0, 3000, 10):
+        rig.send(np.arange(first, first + 10), stamps=np.full(10, 100.0), now=100 + first / _HZ)
+    rig.intake.flush(now=rig.now, correction=_NoCorrection())
+    rig.collect()
+    np.testing.assert_array_equal(rig.content, np.arange(3000))
+    assert rig.lost() == 0
+    assert (np.diff(rig.stamps) >= 0).all()
+
+
 @pytest.mark.parametrize("per_chunk", [True, False])
 @pytest.mark.parametrize("skew", [-1e-4, 0.0, 1e-4])
 def test_losses_without_a_counter_are_told_in_spite_of_jitter(per_chunk: bool, skew: float) -> None:
