@@ -1,27 +1,21 @@
-"""What a session sends back over LSL and MQTT, received by plain clients."""
+"""What a session sends back over LSL, received by plain inlets."""
 
 from __future__ import annotations
 
 import json
 import math
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pylsl
 import pytest
 
-from stream.feedback import FeedbackValue
 from stream.lsl import clock, configure, resolve
-from stream.messages import Condition, FeatureWindow, Gap, GapReason, SourceState, StateChange
+from stream.messages import Condition, FeatureWindow
 from stream.outlets import Outlets
-from stream.reporting import Percentiles, ReportingObserver
-from stream.telemetry import Telemetry
 from tests.export.bundles import direct_parts, retrieval_parts
-from tests.integration.broker import Broker, wait_until
-from tests.integration.test_mqtt import Witness
+from tests.integration.broker import wait_until
 
 pytestmark = pytest.mark.lsl
 
@@ -130,64 +124,3 @@ def test_before_the_start_and_after_the_end_nothing_is_sent(session: str) -> Non
     outlets.condition(condition(np.zeros((3, 4))))
     outlets.marker("end", 1.0)
     assert (outlets.n_decoded, outlets.n_feedback, outlets.n_markers) == (0, 0, 0)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker(tmp_path) as running:
-        yield running
-
-
-@pytest.mark.mqtt
-def test_a_session_is_reported_on_both_ways(broker: Broker, session: str) -> None:
-    chain = retrieval_parts().manifest.chain
-    now = [100.0]
-    witness = Witness(broker)
-    with (
-        Outlets(session, chain) as outlets,
-        Telemetry(broker.url, session, clock=lambda: now[0]) as telemetry,
-    ):
-        reporter = ReportingObserver(
-            FeedbackValue(chain),
-            clock=lambda: now[0],
-            look=lambda: Percentiles({"p50": 5.0}, {"decode": {"p50": 1.0}}, {"windows": 9}),
-            telemetry=telemetry,
-            outlets=outlets,
-        )
-        markers = Inlet(f"{session}-markers")
-
-        def settled(*states: str) -> None:
-            """Wait for each state: a state that another follows at once may be left out."""
-            assert wait_until(lambda: tuple(witness.states()) == states)
-
-        reporter.begin(bundle="d")
-        settled("running")
-        reporter.on_condition(condition(np.eye(6)[0], 4, 99.9))
-        reporter.on_gap(Gap(GapReason.DROPPED, 10, 3, 98.0, 98.1, 99.0))
-        reporter.on_state(StateChange(SourceState.LOST, 99.0, 99.5))
-        settled("running", "source lost")
-        reporter.on_event("command", {"name": "pause"})
-        reporter.on_state(StateChange(SourceState.CONNECTED, 99.0, 99.6))
-        assert wait_until(lambda: witness.states()[-1] == "paused")
-        reporter.on_event("command", {"name": "resume"})
-        assert wait_until(lambda: witness.states()[-1] == "running")
-        reporter.on_event("skipped", {"seq": 5, "reason": "stale"})
-        now[0] = 101.5
-        reporter.on_window(condition(np.eye(6)[0], 5).window)
-        reporter.on_event("command", {"name": "abort"})
-        reporter.end("aborted")
-        assert wait_until(lambda: witness.states()[-1] == "aborted")
-        assert wait_until(lambda: witness.of("latency"))
-        markers.wait_for(8)
-    kinds = [json.loads(sample[0])["kind"] for sample in markers.samples]
-    assert kinds == ["start", "gap", "source", "command", "source", "command", "command", "end"]
-    assert markers.stamps[1] == 98.0
-    (feedback,) = witness.of("feedback")
-    assert (feedback["value"], feedback["seq"], feedback["t_brain"]) == (0.75, 4, 99.9)
-    assert feedback["age_ms"] == pytest.approx(100.0)
-    assert witness.of("latency")[0]["counts"] == {"windows": 9}
-    gap = next(values for values in witness.of("event") if values["kind"] == "gap")
-    assert gap["detail"]["n_lost"] == 3
-    assert not [values for values in witness.of("event") if values["kind"] == "skipped"]
-    markers.close()
-    witness.close()
