@@ -65,9 +65,11 @@ class Memory(threading.Thread):
             self.seen.append((time.monotonic() - self.start_s, process.memory_info().rss / 2**20))
             time.sleep(0.5)
 
-    def growth_mb(self) -> float:
-        """Return the most that was held, above what was held once all was running."""
-        settled = [mb for at, mb in self.seen if at >= _SETTLED_S] or [self.seen[-1][1]]
+    def growth_mb(self, began: float) -> float:
+        """Return the most that was held, above what was held soon after the first output."""
+        # The first outputs come some seconds after the process; `time.monotonic` is the LSL clock.
+        from_s = began - self.start_s + _SETTLED_S
+        settled = [mb for at, mb in self.seen if at >= from_s] or [self.seen[-1][1]]
         return max(settled) - settled[0]
 
 
@@ -89,9 +91,9 @@ def ours(bundle: Path, stream: str, seconds: float, out: Path) -> dict[str, Any]
         display=False,
     )
     summary = run_live(settings, wrap_decoder=SlowDecoder)
-    growth = memory.growth_mb()
     rows = [json.loads(line) for line in (out / "trace.jsonl").read_text().splitlines()]
     heard = [row for row in rows if row["outcome"] == "heard"]
+    growth = memory.growth_mb(heard[0]["at"]["heard"])
     mismatch = [abs(row["sum_ms"] - row["end_to_end_ms"]) for row in heard]
     decoder = [row["stage_ms"]["decode"] for row in heard]
     return {
@@ -151,7 +153,7 @@ def peer(bundle: Path, stream: str, seconds: float, out: Path) -> dict[str, Any]
         "skipped": 0,
         "underruns": -1,
         "lost": -1,
-        "growth_mb": memory.growth_mb(),
+        "growth_mb": memory.growth_mb(at[0]),
     }
 
 

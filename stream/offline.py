@@ -37,6 +37,7 @@ __all__ = ["OfflineSettings", "run_offline"]
 
 _CHUNK_S = 1.0
 _FLUSH_EVERY = 64  # chunks
+_BLOCK_S = 0.1  # of the sound; nobody waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def run_offline(
     wav = settings.out / "played.wav"
     computing = time.perf_counter()
     delivered = lost = duplicates = invalid = 0
-    with OfflineSink(player, wav, t_start=float(signal.stamps[0])) as sink:
+    with OfflineSink(player, wav, block_s=_BLOCK_S, t_start=float(signal.stamps[0])) as sink:
         run = _Run(windower, chain.decode, maker, player, pace, monitor, sink)
         n_chunk = max(1, round(_CHUNK_S / signal.period_s))
         for number, event in enumerate(recording_events(signal, n_chunk, faults=faults)):

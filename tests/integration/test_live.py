@@ -162,10 +162,9 @@ def test_a_killed_source_is_waited_for_and_its_loss_is_counted(tmp_path: Path) -
     write_bundle(tmp_path / "bundle")
     recording = write_recording(tmp_path / "noise.csv", seconds=7.0)
     out = tmp_path / "session"
-    with replayed(recording, fault="kill:at=2,back=1") as replay:
+    with replayed(recording, fault="kill:at=2,for=1") as replay:
         summary: Summary = run_live(settings(tmp_path, replay.stream, out=out, ended_after_s=4.0))
     assert summary.sent == summary.delivered + summary.lost
-    assert summary.sent == 1400
     assert summary.lost > 100
     assert summary.gaps >= 1
     assert summary.n_restarts == 1
