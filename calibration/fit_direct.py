@@ -25,7 +25,7 @@ __all__ = [
     "score_direct",
 ]
 
-MEL_FLOOR = -6.0  # ln mel; 28 dB under a full-scale tone's band: softer parts count as this soft
+MEL_FLOOR = -7.0  # ln mel; 37 dB under loud sounds (ln mel -2.7): softer parts count as this soft
 _SEGMENT_S = 2.0
 
 

@@ -43,8 +43,9 @@ __all__ = [
 SAMPLE_RATE_HZ = 16_000
 _SOUND_S = 3.0
 _STOP_S = 2.9  # windows lie between 0.3 and 2.9 s after the onset
+_SETTLE_S = 30.0
 _TAPERS = ("hann", "boxcar")
-WINDOWS_S = (0.5, 1.0, 2.6)
+_WINDOWS_S = (0.5, 1.0, 2.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,8 @@ def fit_bundle(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         input=InputSpec("eeg", len(first.labels), first.sfreq_hz, channels=first.labels),
         features=specs[name],
-        standardise=StandardiseSpec(),
+        # A headband sits differently each day: half a minute weighs as much as calibration did.
+        standardise=StandardiseSpec(prior_n=_SETTLE_S / hop_s),
         chain=RetrievalChain(EmbeddingSpec("sound-identity", len(codes)), crossfade_s=0.05),
         sound=SoundSpec(SAMPLE_RATE_HZ, hop_s),
         fill_max_s=0.1,
@@ -169,7 +171,6 @@ def fit_bundle(
         },
         software={"numpy": np.__version__},
     )
-    # Around the middle between the two, so that the cosine says which is nearer.
     files: dict[str, bytes | Path] = {
         "decoder.onnx": linear_onnx(fit.weights, fit.bias, normalise=True),
         "standardise.npy": standardise_file(mean, std),
@@ -213,9 +214,9 @@ def report_ssaep(
     """
     sessions = [read_trials(path, sound_s=_SOUND_S) for path in session_paths(folder)]
     rows = []
-    for k, window_s in enumerate(WINDOWS_S):
+    for k, window_s in enumerate(_WINDOWS_S):
         if progress is not None:
-            progress(k, len(WINDOWS_S))
+            progress(k, len(_WINDOWS_S))
         result = leave_one_session_out(
             sessions,
             _specs(window_s, window_s),
