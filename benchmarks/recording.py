@@ -38,8 +38,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 _STREAMS = ((64, 1000), (8, 250))  # channels, samples a second
 _NEVER_S = 15.0  # who has not said anything by then never will
 
+# More ports than the usual 32: each stream on the machine takes one, and from the 33rd on none is
+# found, whoever sends them.
 _CONFIG = """[ports]
 IPv6 = disable
+PortRange = 256
 [multicast]
 ResolveScope = machine
 [lab]
@@ -169,9 +172,15 @@ def _recording(
     recorder = None
     try:
         assert sender.line("ready", timeout_s=30) is not None
-        recorder = _Child(_PROGRAMS[who], str(path), name)
-        said = recorder.line("recording", timeout_s=60)
-        if said is None:
+        said = None
+        for _ in range(3):  # a stream that has just begun is not always found at once
+            recorder = _Child(_PROGRAMS[who], str(path), name)
+            said = recorder.line("recording", timeout_s=60)
+            if said is not None:
+                break
+            recorder.end()
+            path.unlink(missing_ok=True)
+        if said is None or recorder is None:
             raise RuntimeError(f"{who} did not begin to record")
         yield recorder, int(said.split()[1]), log
     finally:

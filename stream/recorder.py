@@ -100,7 +100,7 @@ class Recorder:
         Made if it is not there. Files in it are never overwritten: new ones get a number.
     on_failure : callable
         Told one sentence, once for each outage and within a second, when something cannot be
-        written. Called from a thread of the recorder.
+        written. Called from a thread of the recorder; must come back at once.
     memory_limit_bytes : int
         What waits in memory while nothing can be written; beyond it samples are lost, counted,
         and said.
@@ -125,7 +125,8 @@ class Recorder:
         self._health = Health(self._told(on_failure))
         self._limit = memory_limit_bytes
         self._streams: dict[int, _Stream] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # the list of streams
+        self._counting = threading.Lock()
         self._writer = RecordingWriter(
             Path(folder),
             health=self._health,
@@ -275,9 +276,8 @@ class Recorder:
         counts = []
         for stream_id, stream in streams:
             written = self._writer.xdf.n_samples(stream_id)
-            counts.append(
-                StreamCount(stream.header.name, written, stream.taken - written, stream.lost)
-            )
+            waiting = max(0, stream.taken - written)
+            counts.append(StreamCount(stream.header.name, written, waiting, stream.lost))
         writer = self._writer
         return RecorderStatistics(
             path=writer.xdf.path,
@@ -302,6 +302,7 @@ class Recorder:
 
         Stop the sources first, so that they hold all that came. Returns after `timeout_s` at the
         latest, whatever the disk does; what is not in the file then is told to `on_failure`.
+        Waits for the disk: in an event loop, call it by `asyncio.to_thread`.
         """
         if self._closed:
             return self.statistics()
@@ -351,13 +352,14 @@ class Recorder:
         stream = self._streams.get(chunk.stream_id)
         if stream is None or not chunk.n_samples:
             return
-        if kept:
-            stream.taken += chunk.n_samples
-            return
-        if stream.lost == stream.lost_told:
-            stream.lost_since = chunk.first_stamp
-        stream.lost += chunk.n_samples
-        stream.lost_until = chunk.last_stamp
+        with self._counting:
+            if kept:
+                stream.taken += chunk.n_samples
+                return
+            if stream.lost == stream.lost_told:
+                stream.lost_since = chunk.first_stamp
+            stream.lost += chunk.n_samples
+            stream.lost_until = chunk.last_stamp
         self._health.report(
             "memory",
             f"{self._limit >> 20} MiB wait for the disk and no more are kept: samples are being "
