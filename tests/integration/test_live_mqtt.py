@@ -65,8 +65,8 @@ def test_a_session_is_seen_and_aborted_over_mqtt(tmp_path: Path, broker: Broker)
     assert summary.aborted
     assert summary.ended_because == "aborted by mqtt"
     states = [item["state"] for item in seen["state"]]
-    assert states[0] == "starting"
-    assert "running" in states
+    assert "running" in states  # "starting" is replaced by it if the broker is slow to connect
+    assert states.index("running") < states.index("aborted")
     assert all(0.0 <= item["value"] <= 1.0 for item in seen["feedback"])
     assert [item["seq"] for item in seen["feedback"]] == sorted(
         item["seq"] for item in seen["feedback"]
