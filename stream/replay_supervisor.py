@@ -18,8 +18,9 @@ from typing import Any
 from models.errors import SourceError
 from stream.faults import FaultPlan
 from stream.recordings import Recording
-from stream.replay import ReplayProgress, ReplaySettings, load, replay_here
 from stream.replay_schedule import loop_s
+from stream.replay_sending import replay_here
+from stream.replay_settings import ReplayProgress, ReplaySettings, load
 
 __all__ = ["Outcome", "replay_killed"]
 
@@ -159,10 +160,13 @@ def _end(child: _Child) -> None:
 
 def _send(settings: ReplaySettings, ids: list[str], counts: Any, pipe: Connection) -> None:
     """Be a sender: read the recording, wait for the word, send."""
+    from stream.lsl import configure
+
     # Ctrl-C reaches the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = threading.Event()
     try:
+        configure(lan=settings.lan)
         recording, plan = load(settings)
         pipe.send(("ready", None))
         t0, resume_at = pipe.recv()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import FileError, HearbackError, SettingError
-from stream.replay import ReplaySettings, load
+from stream.replay_settings import ReplaySettings, load
 
 
 def a_table(path: Path) -> Path:
