@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import logging
 import threading
 from collections.abc import Callable
@@ -135,10 +136,7 @@ class DeviceSink:
         closing.join(_LONGEST_CLOSE_S)
         if closing.is_alive():
             _log.warning("The audio device '%s' does not answer; left open.", self.device_name)
-            # At exit sounddevice would end PortAudio, which waits for the same server.
-            at_exit = getattr(self._sounddevice, "_exit_handler", None)
-            if at_exit is not None:
-                atexit.unregister(at_exit)
+            _leave_open(self._sounddevice, self._stream)
 
     def _close(self) -> None:
         try:
@@ -259,6 +257,22 @@ class DeviceSink:
         if not self._stopped:
             self._failure = self._failure or "the device stopped by itself (unplugged?)"
             _log.error("The audio device '%s' stopped: %s.", self.device_name, self._failure)
+
+
+def _leave_open(sounddevice: ModuleType, stream: Any) -> None:
+    """Let the process end while PortAudio's threads still wait for a sound server that hangs.
+
+    At exit, sounddevice would end PortAudio, which waits for that server for ever; and Python would
+    unload the library under its running threads, a segmentation fault. Neither name is public in
+    sounddevice 0.5; without them the exit is what it would have been.
+    """
+    at_exit = getattr(sounddevice, "_exit_handler", None)
+    if at_exit is not None:
+        atexit.unregister(at_exit)
+    library = getattr(sounddevice, "_libname", None)
+    if library is not None:
+        ctypes.CDLL(library)  # never closed again, so the library stays
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))  # and the callback with it
 
 
 def _load_sounddevice() -> ModuleType:
