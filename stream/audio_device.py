@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DeviceError
+from stream.paced_sink import SinkStatistics, lsl_clock
 from stream.playback import Player
 from stream.rate_converter import RateConverter
-from stream.sinks import SinkStatistics, lsl_clock
 
 __all__ = ["DacClock", "DeviceSink"]
 
