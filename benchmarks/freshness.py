@@ -107,6 +107,10 @@ def ours(bundle: Path, stream: str, seconds: float, out: Path) -> dict[str, Any]
         "lost": summary.lost,
         "growth_mb": growth,
         "decoder_max_ms": max(decoder),
+        "over_own_limit": sum(
+            row["end_to_end_ms"] > 1e3 * (HOP_S + 0.050) + row["stage_ms"]["decode"]
+            for row in heard
+        ),
         "within_1_ms": float(np.mean(np.array(mismatch) <= 1.0)),
     }
 
@@ -232,6 +236,9 @@ def main() -> None:
             "decoder_s": DECODER_S,
             "limit_s": ALLOWED_S,
             "decoder_max_ms": results["hearback"]["decoder_max_ms"],
+            "hearback outputs over hop + their own decoder time + 50 ms": results["hearback"][
+                "over_own_limit"
+            ],
             "stages sum to end-to-end within 1 ms": results["hearback"]["within_1_ms"],
             "handed over, max s": max(results["hearback"]["handed_over_s"]),
         },
