@@ -82,6 +82,7 @@ class DemoSummary:
         )
         values["identification_se"] = None if score is None else round(score.standard_error, 4)
         values["chance"] = 0.5
+        values["chance_se"] = None if score is None else round(score.chance_se, 4)
         values["permutation_p"] = None if score is None else round(score.permutation_p, 5)
         values["n_segments"] = 0 if score is None else score.n_segments
         values["segment_s"] = None if score is None else round(score.segment_s, 3)
@@ -97,9 +98,9 @@ class DemoSummary:
         if s is None:
             return "Too short to say how well the decoded sound identifies what was heard."
         return (
-            f"Identification {100 * s.identification:.0f} % (+- {100 * s.standard_error:.0f}; "
-            f"chance 50 %, p = {s.permutation_p:.4f}): so often does a decoded stretch of "
-            f"{s.segment_s:.1f} s resemble what was heard more than another of the "
+            f"Identification {100 * s.identification:.0f} % (chance 50 % +- "
+            f"{100 * s.chance_se:.0f}, p = {s.permutation_p:.4f}): so often does a decoded "
+            f"stretch of {s.segment_s:.1f} s resemble what was heard more than another of the "
             f"{s.n_segments} stretches.\n"
             f"The same brain while it heard other sounds: {100 * s.floor_shuffled:.0f} %."
         )

@@ -43,6 +43,7 @@ class DemoScore:
     identification: float  # ties count one half
     identification_strict: float  # ties lose
     standard_error: float
+    chance_se: float  # standard deviation of the score when targets are dealt out anew
     permutation_p: float
     n_segments: int
     segment_s: float
@@ -134,6 +135,7 @@ def score_sound(
         identification=result.ties_half,
         identification_strict=result.strict,
         standard_error=result.standard_error,
+        chance_se=float(np.std(null)),
         permutation_p=permutation_p(result.ties_half, null),
         n_segments=result.n,
         segment_s=(high - low) / MelSpec().sample_rate_hz,
