@@ -19,6 +19,7 @@ import numpy as np
 import pylsl
 import pytest
 from numpy.typing import NDArray
+from pylsl.util import LostError
 
 from stream.lsl import clock, configure, full_info
 from stream.messages import Chunk
@@ -89,6 +90,7 @@ class Replay:
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+        self.reconnects = False  # when the sender is lost
         self.inlets: dict[str, Any] = {}
         self.taken: dict[str, Taken] = {}
 
@@ -99,14 +101,16 @@ class Replay:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+        self.inlets.clear()
 
     def connect(self, ending: str = "") -> Any:
         """Open an inlet; return the stream's description."""
         found = find(self.name + ending)
-        inlet = pylsl.StreamInlet(found, max_buflen=360)
+        # One that looks for a lost sender by itself takes the ports that the next one needs.
+        inlet = pylsl.StreamInlet(found, max_buflen=360, recover=False)
         inlet.open_stream(DEADLINE_S)
         self.inlets[ending] = inlet
-        self.taken[ending] = Taken()
+        self.taken.setdefault(ending, Taken())
         return read_info(full_info(found, timeout_s=DEADLINE_S))
 
     def take(self, until: Callable[[Replay], bool] = lambda replay: False) -> None:
@@ -121,7 +125,12 @@ class Replay:
 
     def _pull(self, ending: str) -> bool:
         taken = self.taken[ending]
-        values, stamps = self.inlets[ending].pull_chunk(timeout=0.02, max_samples=4096)
+        try:
+            values, stamps = self.inlets[ending].pull_chunk(timeout=0.02, max_samples=4096)
+        except LostError:
+            if self.process.poll() is None and self.reconnects:
+                self.connect(ending)
+            return False
         now = clock()
         if not stamps:
             return False
@@ -246,8 +255,9 @@ def test_a_killed_sender_dies_and_goes_on_with_count_and_time(tmp_path: Path) ->
     path = a_table(tmp_path / "x.csv", seconds=50.0)
     with Replay(tmp_path, path=path, speed=5.0, fault="kill:at=10,for=1") as replay:
         replay.connect()
-        # The inlet finds the new sender by itself, once it is there.
+        replay.reconnects = True
         replay.take(lambda r: bool(r.taken[""].stamps) and r.taken[""].count[-1] == 9_999)
+        replay.reconnects = False
         replay.take()
         summary = replay.summary()
     came = replay.taken[""]
@@ -296,6 +306,8 @@ def test_a_recorded_replay_reads_back_as_the_first_recording(tmp_path: Path) -> 
     faults = "drop:at=1,n=20;duplicate:at=2,n=10"
     with Replay(tmp_path, path=path, speed=2.0, fault=faults) as replay:
         names = (replay.name, f"{replay.name}-markers")
+        for name in names:
+            find(name)
         run_record(RecordSettings(names, 6.0, tmp_path / "out", timeout_s=DEADLINE_S))
     again = read_recording(next((tmp_path / "out").rglob("*.xdf")))
     first, second = read_recording(path), again.choose()
