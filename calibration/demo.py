@@ -22,7 +22,7 @@ from calibration.demo_score import (
 from calibration.demo_track import DecodedTrack, StimulusTrack
 from calibration.listener import ListenerProcess, ListenerSettings, simulate
 from export.bundle import load_bundle
-from models.errors import DeviceError, SettingError
+from models.errors import DeviceError, SettingError, SourceError
 from stream.summary import Summary
 
 __all__ = ["DemoSettings", "DemoSummary", "demo_bundle", "run_demo"]
@@ -32,6 +32,7 @@ _NAMES = {"eeg": "EEG", "fmri": "fMRI"}
 _SEGMENT_S = {"eeg": 2.0, "fmri": None}  # None: clip by clip, since the blood is slow
 _TAIL_S = {"eeg": 0.0, "fmri": 2.0}
 _N_FLOORS = 5
+_FIND_S = (10.0, 15.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,42 +141,50 @@ def run_demo(
     sink, notes = _choose_sink(settings)
     for note in notes:
         on_message(note)
-    listener = ListenerSettings(
-        modality=settings.modality,
-        name=f"hearback-demo-{uuid.uuid4().hex[:8]}",
-        source_id=str(uuid.uuid4()),
-        seconds=settings.length_s,
-        seed=settings.seed,
-        snr_db=settings.snr_db,
-    )
-    # Started first: while it makes up its mind, this process opens the bundle.
-    with ListenerProcess(listener) as process:
-        on_message(
-            f"A simulated listener ({_NAMES[settings.modality]}) hears {settings.length_s:g} s of "
-            "sounds. Left: what is heard. Right: what is decoded."
+    for find_s in _FIND_S:
+        listener = ListenerSettings(
+            modality=settings.modality,
+            name=f"hearback-demo-{uuid.uuid4().hex[:8]}",
+            source_id=str(uuid.uuid4()),
+            seconds=settings.length_s,
+            seed=settings.seed,
+            snr_db=settings.snr_db,
         )
-        bundle = load_bundle(demo_bundle(settings.modality))
-        chain = open_chain(bundle)
-        sequence = listener.sequence
-        track = StimulusTrack(
-            sequence, sfreq_hz=bundle.manifest.input.sfreq_hz, delay_s=chain.renderer.delay_s
-        )
-        decoded = DecodedTrack(track, len(sequence.pcm))
-        live = LiveSettings(
-            bundle=bundle.path,
-            stream=listener.name,
-            sink=sink,
-            seconds=None,
-            out=settings.out,
-            find_s=30.0,
-            ended_after_s=1.0,
-            keyboard=settings.keyboard,
-            display=settings.display,
-        )
-        try:
-            summary = run_live(live, companion=track, observers=[decoded])
-        finally:
-            process.check()  # says more than that its stream is gone
+        # Started first: while it makes up its mind, this process opens the bundle.
+        with ListenerProcess(listener) as process:
+            on_message(
+                f"A simulated listener ({_NAMES[settings.modality]}) hears "
+                f"{settings.length_s:g} s of sounds. Left: what is heard. Right: what is decoded."
+            )
+            bundle = load_bundle(demo_bundle(settings.modality))
+            chain = open_chain(bundle)
+            sequence = listener.sequence
+            track = StimulusTrack(
+                sequence, sfreq_hz=bundle.manifest.input.sfreq_hz, delay_s=chain.renderer.delay_s
+            )
+            decoded = DecodedTrack(track, len(sequence.pcm))
+            live = LiveSettings(
+                bundle=bundle.path,
+                stream=listener.name,
+                sink=sink,
+                seconds=None,
+                out=settings.out,
+                find_s=find_s,
+                ended_after_s=1.0,
+                keyboard=settings.keyboard,
+                display=settings.display,
+            )
+            try:
+                summary = run_live(live, companion=track, observers=[decoded])
+                process.check()
+                break
+            except SourceError:
+                process.check()  # says more than that its stream is gone
+                # On a machine with many LSL streams an outlet now and then is never seen by
+                # anyone; another one, on another port, is.
+                if track.blocks() or find_s == _FIND_S[-1]:
+                    raise
+                on_message("Its stream does not show up; once more with another listener.")
     on_message("Scoring the decoded sound ...")
     pcm, known = decoded.assemble()
     segments = segments_of(
