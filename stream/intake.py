@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -15,7 +14,7 @@ from stream.clock import ClockMap
 from stream.counting import SampleCount
 from stream.messages import Gap, GapReason
 from stream.source_info import SourceInfo
-from stream.stamp_check import StampCheck
+from stream.stamp_check import Repeats, StampCheck, mend_stamps
 from stream.timeline import Timeline
 
 __all__ = ["Intake"]
@@ -26,7 +25,6 @@ _OFF_LINE_S = 1.0  # a sender's stamps that lie off the line for longer are its 
 _AGREES_S = 2e-3  # the line holds across a gap if the stamps after it are this close to it
 _AGREES_RATE = 300e-6
 _DERIVED_S = 2e-6
-_RECENT = 64  # pulls among which repeated stamps are looked for
 
 
 class Correction(Protocol):
@@ -88,7 +86,7 @@ class Intake:
         self._reconnected: bool | None = False  # True: and the count starts again; None: perhaps
         self._is_new = False
         self._paused_until = -math.inf
-        self._recent: deque[NDArray[np.float64]] = deque([np.zeros(0)], maxlen=_RECENT)
+        self._repeats = Repeats(self._scale)
         self._held: list[_Piece] = []
         self._held_since = 0.0
         self._off_since: float | None = None  # since when the stamps are not believed
@@ -130,7 +128,11 @@ class Intake:
             From the sender's clock to ours.
         """
         if not math.isfinite(float(raw.sum())):
-            raw = self._mend(raw, now - correction.at(now))
+            due = now - correction.at(now)
+            period = self._clock.period_s if self._clock is not None else 0.0
+            if math.isfinite(self._last_raw):
+                due = self._last_raw + period
+            raw = mend_stamps(raw, due=due, period_s=period)
         if self._count is None:
             pieces = self._cut_by_stamps(block, raw, now)
         else:
@@ -189,11 +191,11 @@ class Intake:
         self, block: NDArray[np.generic], raw: NDArray[np.float64], now: float
     ) -> list[_Piece]:
         if self._clock is not None and raw[0] <= self._last_raw:
-            again = self._sent_again(block, raw)
+            again = 0 if self._held else self._repeats.count(block, raw, self._timeline)
             if again:
                 self._leave_out(self._index - again, again, 0, now)
                 block, raw = block[again:], raw[again:]
-        self._recent.append(raw)
+        self._repeats.remember(raw)
         if not len(raw):
             return []
         edges = self._check.edges(raw) if self._clock is not None else [0, len(raw)]
@@ -202,25 +204,6 @@ class Intake:
             pieces.append(_Piece(block[start:stop], raw[start:stop], -1, counted=False))
         pieces[0].cut = self._is_new
         return pieces
-
-    def _sent_again(self, block: NDArray[np.generic], raw: NDArray[np.float64]) -> int:
-        """Return how many leading rows have come before, stamps and values alike to the bit."""
-        if self._held or len(raw) < 2 or not (raw[1:] > raw[:-1]).all():
-            return 0  # a sender whose stamps stand still has not sent anything twice
-        recent = np.concatenate(self._recent)
-        places = np.flatnonzero(recent == raw[0])
-        if not len(places):
-            return 0
-        back = len(recent) - int(places[-1])
-        n = min(back, len(raw))
-        if not np.array_equal(recent[places[-1] : places[-1] + n], raw[:n]):
-            return 0
-        _, written = self._timeline.span()
-        before = self._timeline.copy(written - back, written - back + n, first=0, segment=0)
-        values = np.empty((n, block.shape[1]), np.float32)
-        np.multiply(block[:n], self._scale, out=values, casting="unsafe")
-        same = before is not None and np.array_equal(before.samples, values, equal_nan=True)
-        return n if same else 0
 
     def _leave_out(self, index: int, n: int, n_late: int, now: float) -> None:
         """Note samples that came again, or after they had been listed as lost."""
@@ -423,15 +406,3 @@ class Intake:
                 n_extra=len(bad),
             )
         )
-
-    def _mend(self, raw: NDArray[np.float64], now: float) -> NDArray[np.float64]:
-        """Put a likely time in place of stamps that are no numbers."""
-        good = np.isfinite(raw)
-        rows = np.arange(len(raw))
-        period = self._clock.period_s if self._clock is not None else 0.0
-        if not good.any():
-            start = self._last_raw + period if math.isfinite(self._last_raw) else now
-            return np.asarray(start + period * rows, dtype=np.float64)
-        nearest = rows[good][np.abs(rows[:, None] - rows[good]).argmin(axis=1)]
-        mended: NDArray[np.float64] = raw[nearest] + period * (rows - nearest)
-        return mended

@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 _OPEN_S = 5.0
 _REOPEN_S = 2.0
 _SEARCH_S = 0.7  # the longest that `stop` has to wait
-_GLANCE_S = 0.12
+_GLANCE_S = 0.2
 _CORRECTION_EVERY_S = 1.0  # liblsl measures anew every 2 s; its first takes 0.64 s
 _KEPT_OFFSETS = 100_000  # a day at one a second
 

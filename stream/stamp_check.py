@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stream.clock import ClockMap
+from stream.timeline import Timeline
 
-__all__ = ["StampCheck"]
+__all__ = ["Repeats", "StampCheck", "mend_stamps"]
 
 _SD = 5.0  # standard deviations of the jitter: 1 in 10^6 by chance, and then the next ones disagree
 _COUNTED_S = 0.1  # where samples are counted, smaller jumps of the stamps only pull the line along
@@ -16,6 +19,7 @@ _LEARNING_SD = 20.0
 _SPIKES_LAST_S = 10.0
 _CONFIRM = 4  # measurements that must agree
 _AGREE_S = 2e-3
+_RECENT = 64  # pulls among which repeated stamps are looked for
 
 
 class StampCheck:
@@ -87,3 +91,56 @@ class StampCheck:
     def reset(self) -> None:
         """Forget what was under suspicion."""
         self._shifts.clear()
+
+
+class Repeats:
+    """Knows samples that are sent twice where nothing counts them."""
+
+    def __init__(self, scale: ArrayLike) -> None:
+        self._scale = scale
+        self._recent: deque[NDArray[np.float64]] = deque([np.zeros(0)], maxlen=_RECENT)
+
+    def remember(self, raw: NDArray[np.float64]) -> None:
+        """Note the stamps of samples that are delivered."""
+        self._recent.append(raw)
+
+    def count(
+        self, block: NDArray[np.generic], raw: NDArray[np.float64], timeline: Timeline
+    ) -> int:
+        """Return how many leading rows have come before, stamps and values alike to the bit."""
+        if len(raw) < 2 or not (raw[1:] > raw[:-1]).all():
+            return 0  # a sender whose stamps stand still has not sent anything twice
+        recent = np.concatenate(self._recent)
+        places = np.flatnonzero(recent == raw[0])
+        if not len(places):
+            return 0
+        start = int(places[-1])
+        n = min(len(recent) - start, len(raw))
+        if not np.array_equal(recent[start : start + n], raw[:n]):
+            return 0
+        position = timeline.span()[1] - (len(recent) - start)
+        before = timeline.copy(position, position + n, first=0, segment=0)
+        values = np.empty((n, block.shape[1]), np.float32)
+        np.multiply(block[:n], self._scale, out=values, casting="unsafe")
+        same = before is not None and np.array_equal(before.samples, values, equal_nan=True)
+        return n if same else 0
+
+
+def mend_stamps(raw: NDArray[np.float64], *, due: float, period_s: float) -> NDArray[np.float64]:
+    """Put a likely time in place of stamps that are no numbers.
+
+    Parameters
+    ----------
+    raw : array of shape (n,), float64
+        Some or all of them NaN or infinite.
+    due : float
+        When the first is due, s; used if none is good.
+    period_s : float
+        Time between samples, s.
+    """
+    good = np.isfinite(raw)
+    rows = np.arange(len(raw))
+    if not good.any():
+        return np.asarray(due + period_s * rows, dtype=np.float64)
+    nearest = rows[good][np.abs(rows[:, None] - rows[good]).argmin(axis=1)]
+    return np.asarray(raw[nearest] + period_s * (rows - nearest), dtype=np.float64)
