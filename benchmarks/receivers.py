@@ -107,7 +107,7 @@ class _MneLsl:
         ).connect(
             acquisition_delay=0.001,
             processing_flags="all" if options.flags == "all" else None,
-            timeout=30,
+            timeout=10,
         )
         self.careful = bool(options.careful)
         self.newest = -1.0

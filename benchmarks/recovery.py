@@ -141,6 +141,8 @@ def main() -> None:
                 total = key in ("missing", "listed", "repeated", "backwards")
                 worst = values.sum() if total else np.nanmax([*values, -1.0])
                 row[key] = int(worst) if total else float(worst) if worst >= 0 else "-"
+                if not np.isfinite(worst):
+                    row[key] = "never"
             if fault in ("death", "freeze"):
                 row["flagged_0.5_s"] = sum(item["flagged_after_s"] <= 0.5 for item in results)
                 row["back_1_s"] = sum(item["first_sample_after_s"] <= 1.0 for item in results)

@@ -22,6 +22,7 @@ from stream.lsl import config_text
 __all__ = ["Receiver", "machine", "private_lsl", "table", "write_results"]
 
 _ROOT = Path(__file__).resolve().parents[1]
+_ATTEMPTS = 4
 _RESULTS = _ROOT / "benchmarks" / "results"
 
 
@@ -42,20 +43,25 @@ class Receiver:
         arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
         self._out = out
         command = [sys.executable, "-m", "benchmarks.receivers", f"--kind={kind}", f"--out={out}"]
+        self._command = [*command, *arguments]
+        self._spawn()
+
+    def _spawn(self) -> None:
         self.process = subprocess.Popen(
-            [*command, *arguments],
-            cwd=_ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            self._command, cwd=_ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     def wait_ready(self) -> None:
         """Wait until it is connected."""
-        assert self.process.stdout is not None
-        if self.process.stdout.readline().strip() != "ready":
+        for attempt in range(_ATTEMPTS):
+            assert self.process.stdout is not None
+            if self.process.stdout.readline().strip() == "ready":
+                return
             _, said = self.process.communicate()
-            raise RuntimeError(f"the receiver {self.kind} failed: {said[-2000:]}")
+            # mne-lsl's liblsl does not find a stream that is there, one time in ten.
+            print(f"{self.kind} did not connect (attempt {attempt + 1})", flush=True)
+            self._spawn()
+        raise RuntimeError(f"the receiver {self.kind} failed: {said[-2000:]}")
 
     def result(self, timeout_s: float = 600.0) -> dict[str, NDArray[Any]]:
         """Wait until it is done; return its arrays."""
