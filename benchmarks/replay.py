@@ -98,7 +98,7 @@ def _find(endings: tuple[str, ...]) -> Any:
 
 
 def receive(kind: str, folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Run one player; return number, stamp and arrival of each newest sample, and the markers."""
+    """Run one player; return number, stamp and arrival of every tenth sample, and the markers."""
     import pylsl
     from pylsl.util import LostError
 
@@ -123,7 +123,8 @@ def receive(kind: str, folder: Path) -> dict[str, NDArray[np.float64]]:
             came = np.round(np.asarray(values, dtype=np.float64)[:, 0] / _STEP_V).astype(int)
             numbers += came.tolist()
             stamps += at
-            newest.append((numbers[-1], stamps[-1], now))
+            # A pull may catch a chunk half way; what counts is when its last sample is here.
+            newest += [(n, s, now) for n, s in zip(came, at, strict=True) if n % _CHUNK == 9]
         while True:
             word, moment = words.pull_sample(timeout=0.0)
             if word is None:
