@@ -38,7 +38,7 @@ def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys, hearback\n"
         "heavy = {'numpy', 'scipy', 'mne', 'onnxruntime', 'pylsl', 'sounddevice', 'rich', 'torch'}\n"
-        "sys.exit(', '.join(sorted(heavy & set(sys.modules))))\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
