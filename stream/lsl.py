@@ -33,9 +33,10 @@ __all__ = [
 # one machine only one hears the first question, all hear the second, which by default is asked
 # 0.5 s later: here 0.1 s are plenty. Each question keeps a UDP port until its longest time is over;
 # these come from the same 32 as those of the senders, and a sender that gets none of them cannot be
-# found. So the longest times (by default 3 and 5 s) are short too.
+# found. So the longest times (by default 3 and 5 s) are short too, and there are more ports.
 _LOOPBACK = """[ports]
 IPv6 = disable
+PortRange = 256
 [multicast]
 ResolveScope = machine
 [lab]
@@ -66,7 +67,7 @@ def configure(*, lan: bool = False) -> None:
     """Set liblsl up, once, before any other call to it.
 
     Streams are sent and looked for on this machine only, unless `lan` is true or HEARBACK_LSL=lan.
-    A user's own LSLAPICFG is left alone. HEARBACK_LSL_SESSION names a session of its own: only
+    A user's own LSLAPICFG is left alone, and with `lan` their lsl_api.cfg. HEARBACK_LSL_SESSION names a session of its own: only
     streams of the same session are seen.
 
     Raises
@@ -78,10 +79,11 @@ def configure(*, lan: bool = False) -> None:
     with _lock:
         if _configured:
             return
-        if not os.environ.get("LSLAPICFG"):
-            session = os.environ.get("HEARBACK_LSL_SESSION", "default")
-            lan = lan or os.environ.get("HEARBACK_LSL", "").lower() == "lan"
-            pylsl.set_config_content(config_text(session, lan=lan))
+        session = os.environ.get("HEARBACK_LSL_SESSION", "")
+        lan = lan or os.environ.get("HEARBACK_LSL", "").lower() == "lan"
+        # In the whole network a lab's own lsl_api.cfg holds, wherever liblsl finds it.
+        if not os.environ.get("LSLAPICFG") and (session or not lan):
+            pylsl.set_config_content(config_text(session or "default", lan=lan))
         _configured = True
 
 
