@@ -113,23 +113,21 @@ def receive(kind: str, folder: Path) -> dict[str, NDArray[np.float64]]:
     stamps: list[float] = []
     newest: list[tuple[int, float, float]] = []
     markers: list[tuple[int, float]] = []
+    # The player says goodbye by closing its streams, long after its last sample was taken.
     while process.poll() is None:
         try:
             values, at = eeg.pull_chunk(timeout=0.05, max_samples=1024, min_samples=1)
+            now = pylsl.local_clock()
+            while (word := words.pull_sample(timeout=0.0))[0] is not None:
+                markers.append((int(word[0][0]), word[1]))
         except LostError:
             break
-        now = pylsl.local_clock()
         if at:
             came = np.round(np.asarray(values, dtype=np.float64)[:, 0] / _STEP_V).astype(int)
             numbers += came.tolist()
             stamps += at
             # A pull may catch a chunk half way; what counts is when its last sample is here.
             newest += [(n, s, now) for n, s in zip(came, at, strict=True) if n % _CHUNK == 9]
-        while True:
-            word, moment = words.pull_sample(timeout=0.0)
-            if word is None:
-                break
-            markers.append((int(word[0]), moment))
     process.kill()
     process.wait()
     return {
