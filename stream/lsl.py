@@ -67,8 +67,8 @@ def configure(*, lan: bool = False) -> None:
     """Set liblsl up, once, before any other call to it.
 
     Streams are sent and looked for on this machine only, unless `lan` is true or HEARBACK_LSL=lan.
-    A user's own LSLAPICFG is left alone, and with `lan` their lsl_api.cfg. HEARBACK_LSL_SESSION names a session of its own: only
-    streams of the same session are seen.
+    A user's own LSLAPICFG is left alone, and with `lan` their lsl_api.cfg too. HEARBACK_LSL_SESSION
+    names a session of its own: only streams of the same session are seen.
 
     Raises
     ------
@@ -79,11 +79,13 @@ def configure(*, lan: bool = False) -> None:
     with _lock:
         if _configured:
             return
-        session = os.environ.get("HEARBACK_LSL_SESSION", "")
+        session = os.environ.get("HEARBACK_LSL_SESSION")
         lan = lan or os.environ.get("HEARBACK_LSL", "").lower() == "lan"
         # In the whole network a lab's own lsl_api.cfg holds, wherever liblsl finds it.
-        if not os.environ.get("LSLAPICFG") and (session or not lan):
-            pylsl.set_config_content(config_text(session or "default", lan=lan))
+        if not os.environ.get("LSLAPICFG") and (session is not None or not lan):
+            pylsl.set_config_content(
+                config_text("default" if session is None else session, lan=lan)
+            )
         _configured = True
 
 
