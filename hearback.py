@@ -201,6 +201,7 @@ def replay(
     index: Annotated[
         int | None, typer.Option(help="Replay only the signal of this number.")
     ] = None,
+    channels: Annotated[str | None, typer.Option(help="Only these, as in: C3,Cz,C4")] = None,
     unit: Annotated[str | None, typer.Option(help="Unit, where the file names none.")] = None,
     mask: Annotated[
         Path | None, typer.Option(help="NIfTI mask of the voxels to send; default: automatic.")
@@ -237,6 +238,8 @@ def replay(
         task=task,
         run=run_,
         wait_s=wait_s,
+        channels=tuple(channels.split(",")) if channels else None,
+        lan=lan,
     )
     configure(lan=lan)
     with _progress("waiting for a receiver", quiet=json_) as update:

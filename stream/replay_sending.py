@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from stream.faults import FaultPlan
 from stream.recordings import Recording
-from stream.replay_schedule import Timetable, loop_s, outlet_names, schedule
+from stream.replay_schedule import Push, Timetable, loop_s, outlet_names, schedule
 from stream.replay_settings import ReplayProgress, ReplaySettings
 from stream.sender import MarkerSender, Sender, StreamDescription, linger
 
@@ -31,11 +31,16 @@ def open_senders(
     recording: Recording,
     settings: ReplaySettings,
     ids: Sequence[str],
+    firsts: Sequence[int],
 ) -> list[Sender | MarkerSender]:
-    """Open an outlet for each signal, then for each marker series."""
+    """Open an outlet for each signal, then for each marker series.
+
+    `firsts` are the indices of the first sample that each signal's outlet will send: a receiver
+    tells by them how many it missed while a killed sender was away.
+    """
     names, series = outlet_names(recording, settings.name)
     senders: list[Sender | MarkerSender] = []
-    for signal, name, source_id in zip(recording.signals, names, ids, strict=False):
+    for signal, name, source_id, first in zip(recording.signals, names, ids, firsts, strict=False):
         description = StreamDescription(
             name,
             signal.type,
@@ -47,7 +52,7 @@ def open_senders(
             units=signal.units,
             speed=settings.speed,
             recorded_sfreq_hz=signal.sfreq_hz,
-            first_index=signal.segments[0].first,
+            first_index=first,
             bold=signal.bold,
         )
         senders.append(Sender(description))
@@ -106,7 +111,10 @@ def replay_here(
     from stream.lsl import clock
 
     total = math.inf if settings.loop else loop_s(recording)
-    senders = open_senders(recording, settings, ids)
+    firsts = [signal.segments[0].first for signal in recording.signals]
+    if t0 is not None:
+        firsts = _firsts_from(recording, plan, settings, t0=t0, resume_at=resume_at)
+    senders = open_senders(recording, settings, ids, firsts)
     n_signals = len(recording.signals)
     lateness: list[float] = []
 
@@ -122,11 +130,8 @@ def replay_here(
             wait_for_consumers(senders, settings.wait_s, stop)
             t0 = clock() + _LEAD_S
         on_begin(t0)
-        timetable = Timetable(t0, recording.start, settings.speed, plan.clock_rate)
         told = -math.inf
-        for push in schedule(
-            recording, timetable, plan=plan, chunk_s=settings.chunk_s, loop=settings.loop
-        ):
+        for push in _pushes(recording, plan, settings, t0):
             if push.due < resume_at:
                 continue
             while (wait := push.due - clock()) > 0:
@@ -152,3 +157,32 @@ def replay_here(
     finally:
         for sender in senders:
             sender.close(linger_s=0.0)
+
+
+def _pushes(
+    recording: Recording, plan: FaultPlan, settings: ReplaySettings, t0: float
+) -> Iterator[Push]:
+    """Yield all that is to be sent when the recording begins at `t0`."""
+    timetable = Timetable(t0, recording.start, settings.speed, plan.clock_rate)
+    return schedule(recording, timetable, plan=plan, chunk_s=settings.chunk_s, loop=settings.loop)
+
+
+def _firsts_from(
+    recording: Recording,
+    plan: FaultPlan,
+    settings: ReplaySettings,
+    *,
+    t0: float,
+    resume_at: float,
+) -> list[int]:
+    """Return for each signal the index of the first sample that is due at `resume_at` or later."""
+    firsts: dict[int, int] = {}
+    n_signals = len(recording.signals)
+    for push in _pushes(recording, plan, settings, t0):
+        if push.due >= resume_at and push.stream < n_signals:
+            firsts.setdefault(push.stream, push.first)
+            if len(firsts) == n_signals:
+                break
+    # A signal that is over sends nothing any more: its count is where it ended.
+    ends = [signal.segments[0].first + signal.n_sent for signal in recording.signals]
+    return [firsts.get(number, end) for number, end in enumerate(ends)]

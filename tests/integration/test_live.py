@@ -164,6 +164,7 @@ def test_a_killed_source_is_waited_for_and_its_loss_is_counted(tmp_path: Path) -
     out = tmp_path / "session"
     with replayed(recording, fault="kill:at=2,for=1") as replay:
         summary: Summary = run_live(settings(tmp_path, replay.stream, out=out, ended_after_s=4.0))
+    assert summary.sent == 1400
     assert summary.sent == summary.delivered + summary.lost
     assert summary.lost > 100
     assert summary.gaps >= 1
