@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -248,13 +248,11 @@ def replay(
             total = progress.total_s if progress.total_s != float("inf") else None
             update(progress.position_s, total, label=progress.state)
 
-        summary = run_replay(
-            settings,
-            on_progress=on_progress,
-            on_open=lambda recording, sent: [
-                _say(f"Stream '{item.name}' ({item.type}) is ready.") for item in sent
-            ],
-        )
+        def on_open(_recording: Any, sent: Sequence[Any]) -> None:
+            for item in sent:
+                _say(f"Stream '{item.name}' ({item.type}) is ready.")
+
+        summary = run_replay(settings, on_progress=on_progress, on_open=on_open)
     for warning in summary.warnings:
         _say(f"Note: {warning}")
     for item in summary.streams:
