@@ -2,11 +2,16 @@
 
 A sound whose loudness pulses 40 times a second makes the EEG pulse at that rate. A linear decoder
 on the logarithmic spectrum tells two rates apart, and the bundle plays the sound that was heard.
+
+`python -m calibration.ssaep FOLDER --out BUNDLE` reports what a session left out scores, then fits
+a bundle on all sessions in the folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +33,7 @@ from export.bundle import Bundle, save_bundle, standardise_file
 from export.library import LibrarySound, library_files
 from export.manifest import EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
 from export.onnx_linear import linear_onnx
-from models.errors import SettingError
+from models.errors import HearbackError, SettingError
 from models.spec import InputSpec, PsdSpec, StandardiseSpec
 
 __all__ = [
@@ -272,3 +277,35 @@ def _markdown(report: dict[str, Any]) -> str:
             f"| {row.get('null_95', '')} | {row.get('permutation_p', '')} | {row['n_windows']} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Report on a folder of sessions and fit a bundle on them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m calibration.ssaep",
+        description=__doc__,
+        epilog="Try it:  python -m calibration.ssaep my-sessions --out my-bundle",
+    )
+    parser.add_argument("folder", type=Path, help="sessions as .csv, markers 1 and 2 at onsets")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--report", type=Path, help="folder for ssaep.json and ssaep.md")
+    parser.add_argument("--permutations", type=int, default=50, help="of the training labels")
+    chosen = parser.parse_args(arguments)
+
+    def progress(done: float, total: float) -> None:
+        sys.stderr.write(f"Leaving sessions out: window length {done + 1:.0f} of {total:.0f} ...\n")
+
+    try:
+        report = report_ssaep(
+            chosen.folder, chosen.report, n_permutations=chosen.permutations, progress=progress
+        )
+        sys.stdout.write(_markdown(report))
+        fit_bundle(session_paths(chosen.folder), chosen.out)
+    except HearbackError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    sys.stderr.write(f"Fitted a bundle on all sessions: {chosen.out}\n")
+
+
+if __name__ == "__main__":
+    main()
