@@ -179,6 +179,7 @@ class LiveSession:
                     self._ran_to_its_end = True
                 finally:
                     await self._fade_out()
+                    self._outputs.tell_skipped(now=True)
         except HearbackError as failure:
             if not hasattr(self, "_monitor"):
                 raise  # nothing had begun
@@ -496,6 +497,7 @@ class LiveSession:
         while True:
             await asyncio.sleep(_FLUSH_S)
             self._publish_latency()
+            self._outputs.tell_skipped()
             if self._folder is None:
                 continue
             await asyncio.to_thread(self._folder.flush)

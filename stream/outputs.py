@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Outputs"]
 
+_SKIPS_EVERY_S = 1.0
+
 
 class Outputs(Observer):
-    """Sends each decoded window, its feedback value and every event to whoever is there.
+    """Sends each decoded window, its feedback value and what happens to whoever is there.
+
+    A decoder slower than the hop leaves out several windows a second: of these one event a second
+    tells, with counts. Each of them is in the trace.
 
     Parameters
     ----------
@@ -55,6 +62,11 @@ class Outputs(Observer):
         self._telemetry = telemetry
         self._recorder = recorder
         self._library = library
+        self._paused = self._aborted = False
+        self._source_state = SourceState.CONNECTED
+        self._skipped: Counter[str] = Counter()  # reason -> windows that were not told of yet
+        self._skipped_seqs: list[int] = []  # first and last of these
+        self._told_skips_at = -math.inf
         self._recorded = -1
         if recorder is not None:
             self._recorded = recorder.add_stream(
@@ -84,23 +96,55 @@ class Outputs(Observer):
             )
 
     def on_gap(self, gap: Gap) -> None:
-        """Tell of a gap."""
-        self._event("gap", event_record(self._stream, gap))
+        """Tell of a gap; its marker stands where the gap began."""
+        at = gap.t_start if math.isfinite(gap.t_start) else None
+        self._event("gap", event_record(self._stream, gap), at=at)
 
     def on_state(self, change: StateChange) -> None:
         """Tell how the source is."""
+        self._source_state = change.state
         self._event("source", event_record(self._stream, change))
-        if self._telemetry is not None and change.state is not SourceState.ENDED:
-            well = change.state is SourceState.CONNECTED
-            self._telemetry.state("running" if well else "source lost", source=str(change.state))
+        if change.state is not SourceState.ENDED:
+            self._publish_state(source=str(change.state))
 
     def on_event(self, kind: str, details: dict[str, Any]) -> None:
         """Tell of anything else."""
+        if kind == "skipped":
+            self._skipped[details["reason"]] += 1
+            self._skipped_seqs = [*self._skipped_seqs[:1], details["seq"]]
+            self.tell_skipped()
+            return
         self._event(kind, details)
-        if kind == "command" and self._telemetry is not None:
-            state = {"pause": "paused", "resume": "running", "abort": "aborted"}
-            if details["name"] in state:
-                self._telemetry.state(state[details["name"]], origin=details["origin"])
+        if kind == "command" and details["name"] in ("pause", "resume", "abort"):
+            self._aborted = self._aborted or details["name"] == "abort"
+            self._paused = details["name"] == "pause"
+            self._publish_state(origin=details["origin"])
+
+    def tell_skipped(self, *, now: bool = False) -> None:
+        """Tell of the windows that were left out, if a second has passed since the last time.
+
+        Called when there is one more, and now and then, so that the last ones are told too.
+
+        Parameters
+        ----------
+        now : bool
+            However little time has passed: at the end.
+        """
+        t = self._clock()
+        if not self._skipped or (t < self._told_skips_at + _SKIPS_EVERY_S and not now):
+            return
+        self._told_skips_at = t
+        self._event(
+            "skipped",
+            {
+                "n": self._skipped.total(),
+                "reasons": dict(self._skipped),
+                "first_seq": self._skipped_seqs[0],
+                "last_seq": self._skipped_seqs[-1],
+            },
+        )
+        self._skipped.clear()
+        self._skipped_seqs = []
 
     def latency(self, monitor: Monitor, counts: dict[str, int]) -> None:
         """Publish the percentiles; called once a second."""
@@ -112,10 +156,23 @@ class Outputs(Observer):
                 counts=counts,
             )
 
-    def _event(self, kind: str, details: dict[str, Any]) -> None:
+    def _publish_state(self, **detail: str) -> None:
+        """Publish one state: what the operator did counts before what the source does."""
+        if self._telemetry is None:
+            return
+        if self._aborted:
+            state = "aborted"
+        elif self._paused:
+            state = "paused"
+        else:
+            well = self._source_state is SourceState.CONNECTED
+            state = "running" if well else "source lost"
+        self._telemetry.state(state, **detail)
+
+    def _event(self, kind: str, details: dict[str, Any], *, at: float | None = None) -> None:
         details = {key: value for key, value in details.items() if key != "kind"}
         if self._outlets is not None:
-            self._outlets.marker(kind, self._clock(), details)
+            self._outlets.marker(kind, self._clock() if at is None else at, details)
         if self._telemetry is not None:
             self._telemetry.event(kind, details)
 
