@@ -37,7 +37,7 @@ __all__ = ["KEYS", "Controls"]
 logger = logging.getLogger(__name__)
 
 KEYS: tuple[tuple[str, str], ...] = (
-    ("space", "pause / resume"),
+    ("space, p, r", "pause / resume"),
     ("a, Esc", "abort"),
     ("q", "quit"),
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from stream.control import KEYS
 from stream.trace import STAGES
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def table(shown: Snapshot) -> Table:
         box=box.SIMPLE_HEAD,
         title=f"hearback live   {shown.state}   {shown.seconds:.0f} s",
         title_justify="left",
-        caption=shown.message or "space pause / resume   a abort   q quit",
+        caption=shown.message or "   ".join(f"{key}: {does}" for key, does in KEYS),
         caption_justify="left",
     )
     made.add_column("stage")

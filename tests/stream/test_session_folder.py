@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import FileError
+from stream.control import KEYS
 from stream.display import Snapshot, table
 from stream.messages import Condition
 from stream.monitor import Monitor
@@ -103,4 +104,6 @@ def test_the_table_shows_every_stage_and_what_was_lost() -> None:
     text = captured.get()
     for part in ("ingest", "1.2", "2.5", "40.0", "55.5", "1000", "7", "10"):
         assert part in text
+    for key, does in KEYS:
+        assert f"{key}: {does}" in text
     console.file.close()
