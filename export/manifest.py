@@ -59,10 +59,9 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 class VocoderSpec:
     """How a direct chain turns mel frames into sound."""
 
-    kind: Literal["rtisi-la", "onnx"] = "rtisi-la"
-    file: str = ""  # onnx only
-    look_ahead: int = 3  # rtisi-la only: frames
-    iterations: int = 8  # rtisi-la only: for each frame
+    kind: Literal["rtisi-la"] = "rtisi-la"
+    look_ahead: int = 3  # frames
+    iterations: int = 8  # for each frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,8 +333,6 @@ def _check_files(manifest: Manifest) -> None:
         needed["chain.library.json"] = chain.library.json
         needed["chain.library.audio"] = chain.library.audio
         needed["chain.library.embeddings"] = chain.library.embeddings
-    elif chain.vocoder.kind == "onnx":
-        needed["chain.vocoder.file"] = chain.vocoder.file
     for where, name in needed.items():
         if name not in manifest.files:
             raise SettingError(f"manifest: {where} is {name[:80]!r}, which is not in its files.")

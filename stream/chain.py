@@ -102,7 +102,7 @@ def open_chain(
     runner = open_decoder(bundle, device=device, threads=threads, cache_dir=cache_dir)
     chain = bundle.manifest.chain
     if isinstance(chain, DirectChain):
-        renderer: Renderer = _mel_renderer(bundle, chain)
+        renderer: Renderer = _mel_renderer(chain)
         _check_rate(bundle, renderer)
         return Chain(runner, renderer, None)
     from export.library import Library
@@ -113,15 +113,10 @@ def open_chain(
     return Chain(runner, renderer, library)
 
 
-def _mel_renderer(bundle: Bundle, chain: DirectChain) -> MelRenderer:
-    vocoder = chain.vocoder
-    if vocoder.kind != "rtisi-la":
-        raise BundleError(
-            f"Bundle {bundle.path.name!r} wants the vocoder {vocoder.kind!r}; this hearback makes "
-            "sound from mel frames by 'rtisi-la'. Update hearback, or export the bundle with it."
-        )
+def _mel_renderer(chain: DirectChain) -> MelRenderer:
     from models.inversion import PhaseRecovery
 
+    vocoder = chain.vocoder
     recovery = PhaseRecovery(
         chain.mel, look_ahead=vocoder.look_ahead, iterations=vocoder.iterations
     )

@@ -133,8 +133,8 @@ def test_mel_and_sound_have_one_rate() -> None:
         manifest_from_json(changed("sound.sample_rate_hz", 48_000, direct_parts()))
 
 
-def test_a_vocoder_needs_its_file() -> None:
-    with pytest.raises(BundleError, match=r"vocoder\.file"):
+def test_a_vocoder_that_is_not_known_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"chain\.vocoder\.kind.*'onnx'"):
         manifest_from_json(changed("chain.vocoder.kind", "onnx", direct_parts()))
 
 
