@@ -32,6 +32,7 @@ _NAMES = {"eeg": "EEG", "fmri": "fMRI"}
 _SEGMENT_S = {"eeg": 2.0, "fmri": None}  # None: clip by clip, since the blood is slow
 _TAIL_S = {"eeg": 0.0, "fmri": 2.0}
 _N_FLOORS = 5
+_LEAD_S = 0.1  # nobody acts on this sound: it may be later, and survives a busier machine
 _FIND_S = (10.0, 15.0, 30.0)
 
 
@@ -170,6 +171,7 @@ def run_demo(
                 seconds=None,
                 out=settings.out,
                 find_s=find_s,
+                lead_s=_LEAD_S,
                 ended_after_s=1.0,
                 keyboard=settings.keyboard,
                 display=settings.display,

@@ -42,7 +42,7 @@ class LiveSettings:
     keyboard: bool = True  # commands by key, if there is a terminal
     display: bool = True  # live percentiles, if there is a terminal
     lan: bool = False  # other machines may be seen; otherwise this one only
-    lead_s: float = 0.035  # sound that waits in the player when a window's sound is added
+    lead_s: float | None = None  # sound that waits when a window's is added; None: `lead_for`
     hold_hops: float = 2.5  # how long the last sound goes on without a new one; 1 s at least
     max_stage_errors: int = 5  # in a row; then the session ends
     find_s: float = 5.0  # how long the stream is looked for

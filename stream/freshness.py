@@ -4,6 +4,11 @@ The contract: the age of the newest brain sample behind each output is at most o
 time the decoder takes, plus 50 ms. Two places keep it. `Freshest` leaves out windows that a decoder
 slower than the hop cannot reach. `SoundClock` keeps the sound that waits in the player at `lead_s`,
 whatever the windows and the loudspeaker's own clock do.
+
+Sound that waits bridges what a busy machine does to us: a process that gets no processor for 20 to
+50 ms is common on one that does anything else. While the decoder is quicker than the hop, a window
+never waits for it, and of its hop in the contract up to 70 ms of sound may wait instead; when it
+gets slower, what waits goes down to 35 ms (`lead_for`).
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from typing import Self
 
 from stream.messages import FeatureWindow
 
-__all__ = ["Batch", "Freshest", "SoundClock"]
+__all__ = ["LEAST_LEAD_S", "Batch", "Freshest", "SoundClock", "lead_for"]
 
 # A sender that puts 100 ms of samples in one chunk completes five windows of 20 ms at once. They
 # are one delivery, not a backlog: they are decoded in order and heard in order, up to this span.
@@ -29,6 +34,15 @@ _HARMLESS_HOPS = 0.25
 _TOLERANCE_S = 0.015
 # Too much sound waiting, up to this, is taken back over several windows, none below half a hop.
 _AT_ONCE_S = 0.05
+# Sound that waits when a window's sound is added: at least, and as long as nothing speaks for less.
+LEAST_LEAD_S = 0.035
+_MOST_LEAD_S = 0.07
+_SPARE_S = (
+    0.02  # of the 50 ms, beside the lead: to arrive, features, rendering, a block of the sink
+)
+# The decoder counts as slow from so many hops on, and as quick again below the other.
+_SLOW_HOPS = 0.8
+_QUICK_HOPS = 0.6
 _REMEMBERED = 8192
 _ROUNDING_S = 1e-3
 
@@ -140,6 +154,11 @@ class Freshest:
             self._on_skip(self._waiting.popleft())
 
 
+def lead_for(hop_s: float) -> float:
+    """Return how much sound may wait while the decoder keeps up: part of the hop and the 50 ms."""
+    return min(_MOST_LEAD_S, max(LEAST_LEAD_S, hop_s + 0.050 - _SPARE_S))
+
+
 class SoundClock:
     """How many samples of sound the next window gets.
 
@@ -158,16 +177,44 @@ class SoundClock:
         Of the stream, as fast as it comes (a replay may be faster than what was recorded).
     lead_s : float
         Sound that should wait in the player when the sound of a window is put behind it.
+    slow_lead_s : float, optional
+        The same while the decoder is slower than the hop; as long if not given.
+
+    Attributes
+    ----------
+    lead_s : float
+        What holds now.
+    slow : bool
+        Whether the decoder is too slow to reach every window.
     """
 
     def __init__(
-        self, *, sample_rate_hz: int, hop_samples: int, sfreq_hz: float, lead_s: float
+        self,
+        *,
+        sample_rate_hz: int,
+        hop_samples: int,
+        sfreq_hz: float,
+        lead_s: float,
+        slow_lead_s: float | None = None,
     ) -> None:
         self.sample_rate_hz = sample_rate_hz
-        self.lead_s = lead_s
+        self.lead_s = self._lead_s = lead_s
+        self._slow_lead_s = lead_s if slow_lead_s is None else min(lead_s, slow_lead_s)
+        self.slow = False
         self.hop_s = hop_samples / sfreq_hz
         self._per_hop = Fraction(sample_rate_hz) * hop_samples / Fraction(sfreq_hz)
         self._owed = Fraction(0)
+
+    def adapt(self, cost_s: float) -> None:
+        """Note what decoding takes: it decides how much sound may wait."""
+        self.slow = cost_s > (_QUICK_HOPS if self.slow else _SLOW_HOPS) * self.hop_s
+        self.lead_s = self._slow_lead_s if self.slow else self._lead_s
+
+    def due_s(self, window: FeatureWindow, batch: Batch) -> float:
+        """Return how much sound should wait before that of `window`, if the player plays."""
+        since = max(batch.before, batch.newest - BURST_S - self.hop_s)
+        # Windows of this delivery before it are heard before it.
+        return self.lead_s + max(0.0, window.t_stop - self.hop_s - since)
 
     def exact(self) -> int:
         """Return the samples of the next hop; the fractions of a sample add up to whole ones."""
@@ -201,9 +248,8 @@ class SoundClock:
             0 if so much sound waits that there is room for none.
         """
         n = self.exact()
-        since = max(batch.before, batch.newest - BURST_S - self.hop_s)
-        ahead_s = max(0.0, window.t_stop - self.hop_s - since)  # windows of this delivery before it
-        excess_s = waiting_s - ((self.lead_s if begun else 0.0) + ahead_s)
+        due_s = self.due_s(window, batch) - (0.0 if begun else self.lead_s)
+        excess_s = waiting_s - due_s
         if abs(excess_s) <= _TOLERANCE_S or (excess_s < 0 and not begun):
             return n
         shortest = n // 2 if excess_s <= _AT_ONCE_S else 0

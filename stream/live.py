@@ -22,7 +22,7 @@ from stream.config import LiveSettings
 from stream.control import Controls
 from stream.display import Display, Snapshot
 from stream.feedback import FeedbackValue
-from stream.freshness import SoundClock
+from stream.freshness import LEAST_LEAD_S, SoundClock, lead_for
 from stream.lsl import StreamQuery, clock, configure
 from stream.lsl_source import LslSource
 from stream.messages import (
@@ -339,7 +339,9 @@ class LiveSession:
         hop_s = self._windower.hop_samples * self._period_s()
         block_s = _DEVICE_BLOCK_S if settings.sink.startswith("device") else _BLOCK_S
         # A block and a fade must be there whenever the sink asks.
-        lead_s = max(settings.lead_s, block_s + _FADE_S + 2.5 * _MARGIN_S)
+        least_s = max(LEAST_LEAD_S, block_s + _FADE_S + 2.5 * _MARGIN_S)
+        wanted_s = lead_for(hop_s) if settings.lead_s is None else settings.lead_s
+        lead_s = max(wanted_s, least_s)
         self._player = Player(
             sample_rate_hz=rate,
             n_channels=1 if self._companion is None else 2,
@@ -355,6 +357,7 @@ class LiveSession:
             hop_samples=self._windower.hop_samples,
             sfreq_hz=1.0 / self._period_s(),
             lead_s=lead_s,
+            slow_lead_s=least_s if settings.lead_s is None else None,
         )
         return pace, block_s
 

@@ -7,7 +7,8 @@ What the player does to the sound, in order:
 
 1. Blocks are joined as they are: a renderer makes successive blocks continuous.
 2. Invalid samples (NaN, infinite, beyond +40 dBFS) are silence, with fades around them.
-3. More than `max_queue_s` waiting: the oldest is dropped, the join is a crossfade.
+3. More than `max_queue_s` waiting: the oldest is dropped, the join is a crossfade. So is the join
+   to a sound that replaces filler (`drop_waiting`).
 4. Underrun: the last `fade_s` of real sound, always held back for this, fade out; after new sound
    has come and `lead_s` have passed, it fades in.
 5. Ceiling (`stream.limiter`): after everything else, always.
@@ -55,7 +56,7 @@ class PlayerState(StrEnum):
 class PlaybackStatistics:
     """What has come out of the player so far.
 
-    `n_put` = played + dropped + discarded + what still waits, exactly, in samples.
+    `n_put` = played + dropped + discarded + replaced + what still waits, exactly, in samples.
     """
 
     underruns: int  # playing -> starved, while sound was due and nobody had paused or aborted
@@ -64,6 +65,7 @@ class PlaybackStatistics:
     peak_dbfs: float  # after the ceiling; -200 stands for digital silence
     dropped_s: float  # too old, replaced by a crossfade
     discarded_s: float  # put away on purpose, by pause or abort
+    replaced_s: float  # filler that something newer took the place of
     n_invalid: int  # samples that were NaN, infinite or absurd, replaced by silence
     blocks: int
     waiting_s: float  # in the queue now
@@ -173,8 +175,14 @@ class Player:
 
     # -- any thread -----------------------------------------------------------------------------
 
-    def queue(self, sound: Sound) -> None:
+    def queue(self, sound: Sound, *, filler: bool = False) -> None:
         """Add a sound after those that wait. Never blocks for longer than it takes to copy it.
+
+        Parameters
+        ----------
+        sound : Sound
+        filler : bool
+            Something to go on with until the next sound comes; `drop_waiting` takes it back.
 
         Raises
         ------
@@ -182,7 +190,7 @@ class Player:
             If rate or channels are not those of the player.
         """
         excess = self._excess()
-        self._sounds.put(sound)
+        self._sounds.put(sound, filler=filler)
         self._due = True
         if self._want_abort or self._want_pause:
             self._sounds.drop_beyond(0, on_purpose=True)
@@ -202,6 +210,15 @@ class Player:
         excess = int(self._low) - self._lead
         self._low_since, self._low = self._n_rendered, math.inf
         return excess
+
+    def drop_waiting(self, keep_s: float) -> None:
+        """Take back filler that waits, the newest first, as long as `keep_s` go on waiting.
+
+        Called just before a newer sound is queued: the join is a crossfade. What is no filler is
+        never taken back.
+        """
+        keep = round(keep_s * self.sample_rate_hz) - len(self._sounds.ahead)
+        self._sounds.drop_filler(max(0, keep))
 
     def finish(self) -> None:
         """No more sound is due: what waits is played to its end, and its end is no underrun.
@@ -287,6 +304,20 @@ class Player:
         """Seconds of sound that wait."""
         return (self._sounds.waiting + len(self._sounds.ahead)) / self.sample_rate_hz
 
+    @property
+    def filler_s(self) -> float:
+        """How many of these seconds `drop_waiting` can take back."""
+        return self._sounds.filler / self.sample_rate_hz
+
+    @property
+    def lead_s(self) -> float:
+        """Time from the first sound of a stretch to its first sample out; can be changed."""
+        return self._lead / self.sample_rate_hz
+
+    @lead_s.setter
+    def lead_s(self, seconds: float) -> None:
+        self._lead = round(seconds * self.sample_rate_hz)
+
     def can_render(self, n: int) -> bool:
         """Whether a block of `n` samples can be rendered now without an underrun (offline use)."""
         if not self._due:
@@ -311,6 +342,7 @@ class Player:
             peak_dbfs=dbfs(float(self._peak)),
             dropped_s=(sounds.n_dropped_waiting + sounds.n_overlapped) / rate,
             discarded_s=(sounds.n_discarded_waiting + self._n_discarded) / rate,
+            replaced_s=sounds.n_replaced / rate,
             n_invalid=sounds.n_invalid,
             blocks=self._blocks,
             waiting_s=self.waiting_s,

@@ -21,8 +21,8 @@ __all__ = ["LOUDEST", "Label", "SoundQueue", "fade_table"]
 # Finite samples beyond this (+40 dBFS) are no sound either: a decoder that diverged.
 LOUDEST = 100.0
 
-# Sounds are cut into pieces of this length, so that what is too old is dropped in small steps.
-_PIECE_S = 0.02
+# Sounds are cut into pieces of this length, so that what is dropped is dropped in small steps.
+_PIECE_S = 0.005
 
 
 def fade_table(n: int) -> NDArray[np.float32]:
@@ -45,6 +45,7 @@ class _Piece(NamedTuple):
     start: int  # index of the first sample among all that was ever put in
     label: Label
     clear: int  # good samples before the first invalid one, fade length at most
+    filler: bool  # may be taken back for something newer
 
 
 class SoundQueue:
@@ -72,6 +73,8 @@ class SoundQueue:
         self.n_put = 0
         self.n_dropped_waiting = 0  # too old before the audio thread saw them
         self.n_discarded_waiting = 0  # put away by pause or abort
+        self.n_replaced = 0  # filler that was taken back
+        self._filler_put = 0  # filler since the last sound that was none, without what was replaced
         self.n_invalid = 0
 
         # Audio thread's side.
@@ -86,8 +89,14 @@ class SoundQueue:
 
     # -- writers --------------------------------------------------------------------------------
 
-    def put(self, sound: Sound) -> None:
+    def put(self, sound: Sound, *, filler: bool = False) -> None:
         """Add a sound after those that wait.
+
+        Parameters
+        ----------
+        sound : Sound
+        filler : bool
+            Whether `drop_filler` may take it back.
 
         Raises
         ------
@@ -98,10 +107,11 @@ class SoundQueue:
         with self._writers:
             pcm, clear = self._without_invalid(pcm)
             brain_stop = sound.window.t_stop
+            self._filler_put = self._filler_put + len(pcm) if filler else 0
             for offset in range(0, len(pcm), self._piece):
                 part = pcm[offset : offset + self._piece]
                 label = Label(sound.window.seq, offset, brain_stop, len(part))
-                self._inbox.append(_Piece(part, self.n_put, label, clear))
+                self._inbox.append(_Piece(part, self.n_put, label, clear, filler))
                 self.n_put += len(part)
                 clear = self.fade
 
@@ -118,10 +128,34 @@ class SoundQueue:
                 else:
                     self.n_dropped_waiting += len(piece.pcm)
 
+    def drop_filler(self, keep: int) -> None:
+        """Take filler back, the newest first, while at least `keep` samples go on waiting.
+
+        What is put in next is crossfaded with the end of what is left.
+        """
+        with self._writers:
+            while True:
+                try:
+                    newest = self._inbox[-1]
+                    if not newest.filler or self.waiting - len(newest.pcm) < keep:
+                        return
+                    # The same piece, since only writers append; or it has just been taken.
+                    piece = self._inbox.pop()
+                except IndexError:
+                    return
+                self.n_replaced += len(piece.pcm)
+                self._filler_put -= len(piece.pcm)
+
     @property
     def waiting(self) -> int:
         """Samples put in that the audio thread has not taken yet."""
-        return self.n_put - self.n_taken - self.n_dropped_waiting - self.n_discarded_waiting
+        gone = self.n_dropped_waiting + self.n_discarded_waiting + self.n_replaced
+        return self.n_put - self.n_taken - gone
+
+    @property
+    def filler(self) -> int:
+        """How much of what waits is filler, at its end."""
+        return max(0, min(self.waiting, self._filler_put))
 
     def _shaped(self, sound: Sound) -> NDArray[np.float32]:
         if sound.sample_rate_hz != self.sample_rate_hz:

@@ -47,7 +47,10 @@ Clock = Callable[[], float]
 Companion = Callable[[Sound], NDArray[np.float32]]
 """Given the decoded sound (one channel), return what goes to the left channel, (n,) float32."""
 
-_HOLD_BLOCK_S = 0.02
+# The last sound goes on in stretches of this length. A new window takes back what it does not need
+# of them, so they may be long: the longer, the longer we may be kept from the processor.
+_HOLD_BLOCK_S = 0.04
+_SLOW_HOLD_S = 0.06  # so much waits always while a slow decoder makes holding the rule
 _PLAYED_EVERY_S = 0.02
 _LOOK_S = 0.05  # how often a lost source is noticed while no condition comes
 
@@ -183,8 +186,11 @@ async def sound(
     hold_s : float
         The last sound goes on for at most so long; then the player fades it out, and counts it.
     hold_below_s : float
-        More of it is made when less than this waits in the player.
+        What must always wait in the player: a block, a fade, and time to notice. More of the last
+        sound is made when half the lead is used up, or this is reached.
     """
+    pace.adapt(windows.cost_s)
+    player.lead_s = pace.lead_s
     last: Condition | None = None
     held_s = 0.0
     coming: asyncio.Task[Condition | None] | None = None
@@ -197,17 +203,26 @@ async def sound(
                     player.finish()  # the silence to come is not the player's fault
                     last = None
                 may_hold = last is not None and held_s < hold_s and _sounding(player)
-                wait_s = max(0.001, player.waiting_s - hold_below_s) if may_hold else _LOOK_S
+                below_s = max(hold_below_s, _SLOW_HOLD_S if pace.slow else pace.lead_s / 2)
+                wait_s = max(0.001, player.waiting_s - below_s) if may_hold else _LOOK_S
                 await asyncio.wait({coming}, timeout=wait_s)
                 if coming.done():
                     condition, coming = coming.result(), None
                     if condition is None:
                         break
                     await _sound_window(
-                        condition, player, maker, windows, pace, monitor, clock, worker
+                        condition,
+                        player,
+                        maker,
+                        windows,
+                        pace,
+                        monitor,
+                        clock,
+                        worker,
+                        least_s=hold_below_s,
                     )
                     last, held_s = condition, 0.0
-                elif may_hold and last is not None and player.waiting_s <= hold_below_s:
+                elif may_hold and last is not None and player.waiting_s <= below_s:
                     n = round(_HOLD_BLOCK_S * pace.sample_rate_hz)
                     try:
                         more = await worker(maker.hold, last, n)
@@ -216,11 +231,12 @@ async def sound(
                         last = None
                         continue
                     held_s += _HOLD_BLOCK_S
-                    player.queue(more)
+                    player.queue(more, filler=True)
                     monitor.sound(more)
     finally:
         if coming is not None:
             coming.cancel()
+        player.drop_waiting(0.0)
         player.finish()
 
 
@@ -233,8 +249,10 @@ async def _sound_window(
     monitor: Monitor,
     clock: Clock,
     worker: Worker,
+    *,
+    least_s: float,
 ) -> None:
-    """Render and queue the sound of one condition."""
+    """Render and queue the sound of one condition, in place of what was held for want of it."""
     window = condition.window
     monitor.tracer.mark(window.seq, "sound_in", clock())
     batch = windows.batch(window)
@@ -242,7 +260,12 @@ async def _sound_window(
         pace.exact()  # its time passes all the same
         monitor.unheard(window, "superseded")
         return
+    pace.adapt(windows.cost_s)
+    player.lead_s = pace.lead_s
+    entered, due_s = clock(), pace.due_s(window, batch)
     waiting_s = player.waiting_s
+    # Held sound beyond what is due gives way.
+    waiting_s = max(waiting_s - player.filler_s, min(waiting_s, due_s))
     begun = player.state is PlayerState.PLAYING
     afresh = waiting_s == 0.0 and not begun
     n = pace.n_samples(window, batch, waiting_s, begun=begun)
@@ -254,6 +277,7 @@ async def _sound_window(
     except Exception as error:
         monitor.failed("sound", window.seq, error)
         return
+    player.drop_waiting(max(least_s, due_s - (clock() - entered)))
     player.queue(made)
     monitor.tracer.mark(window.seq, "sound_out", clock())
     monitor.worked("sound")

@@ -13,7 +13,7 @@ from models.features import make_extractor
 from models.spec import StandardiseSpec, TrMeanSpec
 from models.standardise import Standardiser
 from stream.channel import Channel
-from stream.freshness import SoundClock
+from stream.freshness import LEAST_LEAD_S, SoundClock, lead_for
 from stream.messages import Chunk, Condition, FeatureWindow, Played, TimelineEvent
 from stream.monitor import Monitor, Observer
 from stream.pipeline import Pipeline
@@ -120,11 +120,19 @@ def pipeline(
     hop: int,
     witness: Witness,
     max_stage_errors: int = 5,
-    lead_s: float = 0.035,
+    lead_s: float | None = None,
 ) -> Pipeline:
     """The real pipeline around these parts."""
+    slow_lead_s = LEAST_LEAD_S if lead_s is None else None
+    lead_s = lead_for(hop / SFREQ_HZ) if lead_s is None else lead_s
     player = Player(sample_rate_hz=RATE_HZ, lead_s=lead_s, fade_s=0.005, max_queue_s=5.0)
-    pace = SoundClock(sample_rate_hz=RATE_HZ, hop_samples=hop, sfreq_hz=SFREQ_HZ, lead_s=lead_s)
+    pace = SoundClock(
+        sample_rate_hz=RATE_HZ,
+        hop_samples=hop,
+        sfreq_hz=SFREQ_HZ,
+        lead_s=lead_s,
+        slow_lead_s=slow_lead_s,
+    )
     return Pipeline(
         events=events,
         windower=windower(hop),

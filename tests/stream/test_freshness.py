@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.freshness import Batch, Freshest, SoundClock
+from stream.freshness import LEAST_LEAD_S, Batch, Freshest, SoundClock, lead_for
 from stream.messages import Chunk, FeatureWindow
 from tests.stream.fakes import EchoDecoder, Witness, chunk, pipeline, run_with_sink, window
 from tests.stream.virtual_time import VirtualLoop, run_virtually
@@ -112,6 +112,22 @@ def test_windows_of_one_delivery_are_heard_one_after_the_other() -> None:
     assert clock.too_late(window(4, hop_s=HOP_S), batch)
 
 
+def test_less_sound_waits_while_the_decoder_is_slow() -> None:
+    clock = SoundClock(
+        sample_rate_hz=1000, hop_samples=1, sfreq_hz=1 / HOP_S, lead_s=0.07, slow_lead_s=0.035
+    )
+    seen = []
+    for cost_s in (0.01, 0.079, 0.081, 0.07, 0.061, 0.059, 0.079):
+        clock.adapt(cost_s)
+        seen.append(clock.lead_s)
+    assert seen == [0.07, 0.07, 0.035, 0.035, 0.035, 0.07, 0.07]
+
+
+@given(st.floats(0.001, 10.0))
+def test_the_lead_leaves_room_in_the_contract(hop_s: float) -> None:
+    assert LEAST_LEAD_S <= lead_for(hop_s) <= max(LEAST_LEAD_S, hop_s + 0.0301)
+
+
 # ------------------------------------------------------------------ the whole pipeline, virtually
 
 
@@ -186,7 +202,7 @@ def test_a_quick_decoder_skips_nothing_and_adds_only_the_lead() -> None:
     seen, counts = session(hop_s=0.1, decoder_s=0.002, seconds=20.0, chunk_s=0.02)
     assert (counts["skipped"], counts["silent"], counts["underruns"]) == (0, 0, 0)
     assert counts["heard"] == counts["windows"] == 200
-    assert max(ages(seen)) <= 0.002 + 0.050
+    assert max(ages(seen)) <= 0.002 + lead_for(0.1) + 0.015
     assert counts["seconds_played"] == pytest.approx(20.0, abs=0.05)
 
 
@@ -194,7 +210,7 @@ def test_chunks_longer_than_the_hop_are_decoded_and_heard_in_full() -> None:
     seen, counts = session(hop_s=0.02, decoder_s=0.003, seconds=20.0, chunk_s=0.1)
     assert (counts["skipped"], counts["silent"], counts["underruns"]) == (0, 0, 0)
     assert counts["heard"] == counts["windows"] == 1000
-    assert max(ages(seen)) <= 0.1 + 5 * 0.003 + 0.050
+    assert max(ages(seen)) <= 0.1 + 5 * 0.003 + lead_for(0.02) + 0.015
 
 
 @settings(deadline=None, max_examples=8)

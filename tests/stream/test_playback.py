@@ -31,13 +31,21 @@ def in_samples(p: Player) -> dict[str, int]:
     s = p.statistics()
     return {
         name: round(getattr(s, name) * RATE)
-        for name in ("seconds_played", "seconds_rendered", "dropped_s", "discarded_s", "waiting_s")
+        for name in (
+            "seconds_played",
+            "seconds_rendered",
+            "dropped_s",
+            "discarded_s",
+            "replaced_s",
+            "waiting_s",
+        )
     }
 
 
 def everything_is_accounted_for(p: Player, n_put: int) -> None:
     s = in_samples(p)
-    assert n_put == s["seconds_played"] + s["dropped_s"] + s["discarded_s"] + s["waiting_s"]
+    gone = s["dropped_s"] + s["discarded_s"] + s["replaced_s"]
+    assert n_put == s["seconds_played"] + gone + s["waiting_s"]
 
 
 # -- what goes in comes out ---------------------------------------------------------------------
@@ -221,6 +229,67 @@ def test_silence_after_finish_is_no_underrun_and_a_new_sound_begins_again() -> N
         play(p)
     assert p.statistics().underruns == 0
     assert in_samples(p)["seconds_played"] == 3 * 1600
+
+
+# -- filler, and what replaces it ---------------------------------------------------------------
+
+
+def test_a_newer_sound_takes_the_place_of_filler_with_a_crossfade() -> None:
+    p = player()
+    signal = tone(RATE, amplitude=0.1)
+    p.queue(sound(signal[:800], 0))
+    p.queue(sound(signal[800:2400], 0), filler=True)
+    first = p.render_block(BLOCK, 0.0)
+    assert p.filler_s == pytest.approx(0.1)
+    p.drop_waiting(0.05)
+    assert 0.05 <= p.waiting_s < 0.05 + 0.006
+    p.queue(sound(tone(1600, hz=140.0, amplitude=0.1), 1))
+    assert p.filler_s == 0.0  # what is left of it lies before a sound and stays
+    p.drop_waiting(0.0)
+    p.finish()
+    out = np.concatenate([first, play(p, t=0.01)])[:, 0]
+    assert largest_step(out, tone(RATE, hz=140.0, amplitude=0.1 * 2**0.5)) < STEP_LIMIT
+    order = [piece.seq for piece in p.drain_played() if piece.seq >= 0]
+    assert order == sorted(order)
+    counts = in_samples(p)
+    assert 2400 - BLOCK - 800 - 80 <= counts["replaced_s"] <= 2400 - BLOCK - 800
+    everything_is_accounted_for(p, 800 + 1600 + 1600)
+
+
+def test_what_is_no_filler_is_never_taken_back() -> None:
+    p = player()
+    p.queue(sound(tone(1600)), filler=True)
+    p.queue(sound(tone(1600), 1))
+    p.drop_waiting(0.0)
+    assert p.waiting_s == 0.2
+    p.queue(sound(tone(800), 1), filler=True)
+    p.drop_waiting(0.0)
+    assert p.waiting_s == 0.2
+    assert in_samples(p)["replaced_s"] == 800
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["sound", "filler", "drop", "block"]), st.integers(1, 900)),
+        max_size=40,
+    )
+)
+def test_with_filler_too_every_sample_is_accounted_for(steps: list[tuple[str, int]]) -> None:
+    p = player()
+    n_put = 0
+    for what, n in steps:
+        if what == "block":
+            p.render_block(n, 0.0)
+        elif what == "drop":
+            waited, filler = p.waiting_s, p.filler_s
+            p.drop_waiting(n / RATE)
+            assert p.waiting_s >= min(waited, n / RATE) - 1e-9
+            assert waited - p.waiting_s <= filler + 1e-9
+        else:
+            p.queue(sound(tone(n)), filler=what == "filler")
+            n_put += n
+        assert 0.0 <= p.filler_s <= p.waiting_s
+        everything_is_accounted_for(p, n_put)
 
 
 # -- too much, too old --------------------------------------------------------------------------

@@ -236,6 +236,23 @@ def test_one_failed_window_is_bridged_by_the_sound_before_it() -> None:
     assert {p.seq for p in witness.played if p.seq >= 0} == set(range(50)) - {20, 21}
 
 
+def test_held_sound_gives_way_to_a_new_window_and_makes_nothing_older() -> None:
+    async def main(loop: VirtualLoop) -> tuple[Pipeline, Witness]:
+        witness = Witness()
+        decoder = EchoDecoder(lambda _: loop.sleep_in_thread(0.23))
+        line = pipeline(steady(loop, 200), decoder, loop.time, hop=10, witness=witness)
+        await run_with_sink(line)
+        return line, witness
+
+    line, witness = run_virtually(main)
+    counts = line.player.statistics()
+    assert counts.underruns == 0
+    assert counts.replaced_s > 0.1
+    heard = {p.seq: p.t_heard - p.brain_stop for p in reversed(witness.played) if p.seq >= 0}
+    assert len(heard) >= 30
+    assert max(heard.values()) <= 0.1 + 0.23 + 0.05
+
+
 def test_a_decoder_that_fails_for_ever_ends_in_silence_and_an_error() -> None:
     async def main(loop: VirtualLoop) -> tuple[Pipeline, Witness]:
         witness = Witness()
