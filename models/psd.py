@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from models.features import Feature, check_samples
@@ -20,9 +21,14 @@ from models.spec import PsdSpec
 
 __all__ = ["PsdExtractor", "SlidingPsd", "batch_power", "batch_psd", "to_values"]
 
-# Channels worked on together: their segments stay in a core's second-level cache (64 x 1000 x 8 B).
-_BLOCK = 64
-_TILE = 64  # samples turned from rows to columns at a time
+# Segments worked on at a time, of all channels together: what they take (32 x 1000 x 16 B) stays in
+# the second-level cache beside the samples, and each call of NumPy still has enough to do.
+_BLOCK = 32
+_TILE = 128  # samples turned from rows to columns at a time
+# Elements that NumPy's inner loops may gather at a time, the least that it allows. With its usual
+# 8192 it copies a broadcast operand (a mean, the taper) over and over to fill that buffer, which
+# doubles the time of the arithmetic; nothing here needs the buffer, for no operand is converted.
+_UFUNC_BUFFER = 16
 # Most that the segments kept for later windows may take; reached only by hops of a few samples.
 _CACHE_BYTES = 256 * 1024**2
 _TINY = float(np.finfo(np.float32).tiny)  # floor of the logarithm, V^2/Hz
@@ -46,6 +52,8 @@ class SlidingPsd:
     def __init__(self, spec: PsdSpec, *, sfreq_hz: float, n_channels: int) -> None:
         self.plan = plan = plan_psd(spec, sfreq_hz=sfreq_hz)
         self._history = np.zeros((n_channels, 2 * plan.window), dtype=np.float32)
+        # A view (n_channels, starts, samples) of the segments that start at each sample.
+        self._starting = sliding_window_view(self._history, plan.segment, axis=1)
         self._segments = _Segments(spec, plan, n_channels)
         self.reset()
 
@@ -60,6 +68,7 @@ class SlidingPsd:
 
         The power arrays are new ones.
         """
+        plan = self.plan
         done = []
         at = 0
         while at < len(samples):
@@ -71,10 +80,12 @@ class SlidingPsd:
             self._history[:, used : used + n] = samples[at : at + n].T
             at += n
             self._end += n
-            while self._start + self.plan.window <= self._end:
-                window = self._history[:, self._start - self._base :][:, : self.plan.window]
-                done.append((self._start, self._segments.power(window)))
-                self._start += self.plan.hop
+            while self._start + plan.window <= self._end:
+                begin = self._start - self._base
+                last = begin + plan.window - plan.segment
+                segments = self._starting[:, begin : last + 1 : plan.step]
+                done.append((self._start, self._segments.power(segments)))
+                self._start += plan.hop
         return done
 
     def _drop(self) -> None:
@@ -110,10 +121,11 @@ class _Segments:
         # |FFT|^2 of single segments; float32 suffices for what is only averaged from here on.
         shape = (self._chains, plan.n_segments, n_channels, n_bins)
         self._powers = np.zeros(shape, dtype=np.float32)
-        block = min(_BLOCK, n_channels)
-        self._flat = np.zeros((block, 2 * n_bins), dtype=np.float32)
+        block = min(_BLOCK, n_channels * plan.n_segments)
         self._work = np.zeros((block, plan.segment))
         self._spectrum = np.zeros((block, plan.segment // 2 + 1), dtype=np.complex128)
+        # Real and imaginary parts go where the samples were, which the transform has used up.
+        self._flat, self._flat_row = self._work.view(np.float32).reshape(-1), 2 * n_bins
         self.reset()
 
     def reset(self) -> None:
@@ -121,39 +133,56 @@ class _Segments:
         self._window = 0
         self._known = [0] * self._chains  # segments computed so far, in each chain
 
-    def power(self, window: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the power (n_channels, n_bins) of the next window (n_channels, samples)."""
+    def power(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the power (n_channels, n_bins) of the next window.
+
+        Its segments are (n_channels, n_segments, samples).
+        """
         n = self._plan.n_segments
         turn, chain = divmod(self._window, self._chains)
         first = turn * self._shift  # number, in this chain, of the window's first segment
-        slots = self._powers[chain]
-        for number in range(max(first, self._known[chain]), first + n):
-            at = (number - first) * self._plan.step
-            segment = window[:, at : at + self._plan.segment]
-            for low in range(0, len(segment), len(self._work)):
-                block = slice(low, low + len(self._work))
-                self._transform(segment[block], slots[number % n][block])
-        self._known[chain] = first + n
-        self._window += 1
-        power = self._join([slots[number % n] for number in range(first, first + n)])
-        power *= self._scale
+        powers = self._powers[chain]
+        usual = np.setbufsize(_UFUNC_BUFFER)  # of this thread
+        try:
+            number = max(first, self._known[chain])
+            while number < first + n:
+                # As many as have their places in the ring side by side.
+                count = min(first + n - number, n - number % n, len(self._work))
+                out = powers[number % n :][:count].swapaxes(0, 1)
+                self._transform_all(segments[:, number - first :][:, :count], out)
+                number += count
+            self._known[chain] = number
+            self._window += 1
+            power = self._join([powers[number % n] for number in range(first, first + n)])
+            power *= self._scale
+        finally:
+            np.setbufsize(usual)
         return power
 
-    def _transform(self, segment: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Write |FFT|^2 of tapered, detrended segments (n, samples) to `out` (n, n_bins)."""
-        plan, n = self._plan, len(segment)
-        work, spectrum, flat = self._work[:n], self._spectrum[:n], self._flat[:n]
+    def _transform_all(self, segments: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write |FFT|^2 of segments (n_channels, count, samples), some channels at a time."""
+        n = len(self._work) // segments.shape[1]
+        for low in range(0, len(segments), n):
+            self._transform(segments[low : low + n], out[low : low + n])
+
+    def _transform(self, segments: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write |FFT|^2 of tapered, detrended segments (n, count, samples) to `out`."""
+        plan = self._plan
+        n = segments.shape[0] * segments.shape[1]
+        work = self._work[:n].reshape(segments.shape)
+        spectrum = self._spectrum[:n].reshape(*segments.shape[:2], -1)
+        flat = self._flat[: n * self._flat_row].reshape(*segments.shape[:2], -1)
         # Copied first: all sums then run over the same memory, whatever the chunks were.
-        work[:] = segment
+        work[:] = segments
         if self._kind != "none":
-            work -= np.einsum("ct->c", work)[:, np.newaxis] / plan.segment
+            work -= (np.einsum("cst->cs", work) / plan.segment)[..., np.newaxis]
         if self._kind == "linear":
-            work -= np.einsum("ct,t->c", work, self._ramp)[:, np.newaxis] * self._ramp
+            work -= np.einsum("cst,t->cs", work, self._ramp)[..., np.newaxis] * self._ramp
         work *= plan.taper
         np.fft.rfft(work, out=spectrum)
-        flat[:] = spectrum.view(np.float64)[:, 2 * plan.bins.start : 2 * plan.bins.stop]
+        flat[:] = spectrum.view(np.float64)[..., 2 * plan.bins.start : 2 * plan.bins.stop]
         flat *= flat  # real, imaginary, real, ...
-        np.add(flat[:, ::2], flat[:, 1::2], out=out)
+        np.add(flat[..., ::2], flat[..., 1::2], out=out)
 
 
 class PsdExtractor:
@@ -269,8 +298,10 @@ def batch_power(
 
 
 def _total(powers: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    total = powers[0].copy()
-    for power in powers[1:]:
+    if len(powers) == 1:
+        return powers[0].copy()
+    total = powers[0] + powers[1]
+    for power in powers[2:]:
         total += power
     return total
 

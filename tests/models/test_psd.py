@@ -157,6 +157,28 @@ def test_every_window_of_a_long_stream_equals_scipy() -> None:
         assert_close(feature.values.reshape(extractor.shape), reference)
 
 
+@pytest.mark.parametrize(("n_channels", "window_s"), [(70, 3.0), (3, 30.0)])
+def test_more_channels_and_segments_than_are_worked_on_at_once_equal_scipy(
+    n_channels: int, window_s: float
+) -> None:
+    samples = noise("1/f", round(100 * window_s) + 350, n_channels, seed=11)
+    spec = PsdSpec(window_s=window_s, hop_s=0.5, segment_s=0.6, log10=False)
+    extractor = make_extractor(spec, sfreq_hz=100.0, n_channels=n_channels)
+    features = extractor.push(samples)
+    assert len(features) == 8
+    for feature in features:
+        window = samples[feature.start : feature.stop].astype(np.float64)
+        _, reference = scipy.signal.welch(window, 100.0, nperseg=60, noverlap=30, axis=0)
+        assert_close(feature.values.reshape(extractor.shape), reference)
+
+
+def test_the_buffer_size_of_numpy_is_left_as_it_was() -> None:
+    usual = np.getbufsize()
+    extractor = make_extractor(PsdSpec(), sfreq_hz=100.0, n_channels=2)
+    assert extractor.push(noise("white", 1000, 2, seed=12))
+    assert np.getbufsize() == usual
+
+
 def test_one_second_at_125_hz_has_the_shape_of_eeg_to_mel() -> None:
     spec = PsdSpec(method="periodogram", window_s=1.0, hop_s=1.0, taper="boxcar", log10=False)
     extractor = make_extractor(spec, sfreq_hz=125.0, n_channels=125)
