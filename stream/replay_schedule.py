@@ -52,10 +52,22 @@ class Timetable:
 
 
 def loop_s(recording: Recording) -> float:
-    """Return how long one pass takes, in seconds of the recording."""
-    ends = [float(s.stamps[-1]) + s.period_s for s in recording.signals]
-    ends += [float(m.stamps[-1]) for m in recording.markers]
-    return max(ends) - recording.start
+    """Return how long one pass takes, in seconds of the recording.
+
+    It is the length of the signals, so that one pass follows the other without a pause; of the
+    markers only where there is no signal.
+    """
+    start, stop = _extent(recording)
+    return stop - start
+
+
+def _extent(recording: Recording) -> tuple[float, float]:
+    """Return from when to when a pass of a loop is, s, on the clock of the recording."""
+    signals = [s for s in recording.signals if len(s.stamps)]
+    if signals:
+        starts = [float(s.stamps[0]) for s in signals]
+        return min(starts), max(float(s.stamps[-1]) + s.period_s for s in signals)
+    return recording.start, max(float(m.stamps[-1]) for m in recording.markers if len(m.stamps))
 
 
 def schedule(
@@ -140,13 +152,17 @@ def _markers(
     loop: bool,
 ) -> Iterator[Push]:
     whole = loop_s(recording)
+    rows: Sequence[int] = range(len(markers.texts))
+    if loop:  # between two passes there is no time for what came before or after the signals
+        start, stop = _extent(recording)
+        rows = [row for row in rows if start <= markers.stamps[row] <= stop]
     turn = 0
     while True:
         stamps = timetable.to_lsl(markers.stamps + turn * whole)
-        for row, text in enumerate(markers.texts):
+        for row in rows:
             due = _after_stalls(float(stamps[row]), timetable, plan)
-            yield Push(due, number, stamps[row : row + 1], text=text)
-        if not loop or not markers.texts:
+            yield Push(due, number, stamps[row : row + 1], text=markers.texts[row])
+        if not loop or not rows:
             return
         turn += 1
 

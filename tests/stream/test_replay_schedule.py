@@ -164,6 +164,17 @@ def test_a_volume_goes_out_when_its_acquisition_ends() -> None:
     assert [p.due - p.stamps[0] for p in pushes(recording, speed=4)] == pytest.approx([0.5] * 5)
 
 
+def test_a_loop_has_no_pause_for_markers_before_or_after_the_signal() -> None:
+    signal = a_signal(500, 250.0, 10.0)
+    outside = RecordedMarkers("late", np.array([15.0]), ("end",))
+    cues = RecordedMarkers("cues", np.array([9.0, 10.5, 15.0]), ("a", "b", "c"))
+    recording = Recording(Path("x"), "XDF", (signal,), (outside, cues))
+    made = list(islice(schedule(recording, Timetable(_T0, recording.start), loop=True), 1000))
+    mine = [p for p in made if p.stream == 0]
+    assert all(b.first == a.first + len(a.stamps) for a, b in pairwise(mine))
+    assert {p.text for p in made if p.samples is None} == {"b"}
+
+
 def test_a_loop_goes_on_with_time_and_count() -> None:
     signal = a_signal(1000, 250.0, 10.0)
     markers = RecordedMarkers("m", np.array([10.5]), ("x",))
