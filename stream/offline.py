@@ -3,6 +3,9 @@
 The parts are those of the live session, one after the other in one thread: recording -> windows ->
 decoder -> renderer -> player -> file. What differs is only the clock: every window is decoded, and
 nothing is ever late.
+
+played.wav is as long as the recording: the sound of a window lies where its last hop lies there
+(and `renderer_delay_ms` later what it says); what was lost or could not be decoded is silence.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,6 @@ from export.runtime import Device
 from models.errors import SettingError
 from stream.chain import open_chain
 from stream.faults import parse_faults
-from stream.freshness import SoundClock
 from stream.json_lines import JsonLines
 from stream.messages import Chunk, FeatureWindow, Gap
 from stream.monitor import Monitor, Observer
@@ -118,19 +121,14 @@ def run_offline(
         lead_s=0.0,
         max_queue_s=1e6,
     )
-    pace = SoundClock(
-        sample_rate_hz=player.sample_rate_hz,
-        hop_samples=windower.hop_samples,
-        sfreq_hz=1.0 / signal.period_s,
-        lead_s=0.0,
-    )
     maker = SoundMaker(chain.renderer, manifest.lag_s, companion)
     folder.write_json("settings.json", _settings_json(settings, recording, signal, bundle.digest))
     wav = settings.out / "played.wav"
     computing = time.perf_counter()
     delivered = lost = duplicates = invalid = 0
     with OfflineSink(player, wav, block_s=_BLOCK_S, t_start=float(signal.stamps[0])) as sink:
-        run = _Run(windower, chain.decode, maker, player, pace, monitor, sink)
+        per_sample = Fraction(player.sample_rate_hz) / Fraction(1.0 / signal.period_s)
+        run = _Run(windower, chain.decode, maker, player, monitor, sink, per_sample)
         n_chunk = max(1, round(_CHUNK_S / signal.period_s))
         for number, event in enumerate(recording_events(signal, n_chunk, faults=faults)):
             if isinstance(event, Gap):
@@ -149,6 +147,7 @@ def run_offline(
                 if on_progress is not None:
                     total = float(signal.stamps[-1] - signal.stamps[0])
                     on_progress(float(event.stamps[-1] - signal.stamps[0]), total)
+        run.finish()
     run.report()
     took = time.perf_counter() - computing
     monitor.tracer.close_all("session ended")
@@ -190,13 +189,17 @@ class _Run:
     decode: Callable[[FeatureWindow], Any]
     maker: SoundMaker
     player: Player
-    pace: SoundClock
     monitor: Monitor
     sink: OfflineSink
+    per_sample: Fraction  # samples of sound for one of the recording
+    _first: int | None = None  # index of the recording's first sample
+    _stop: int = 0  # one past its last
 
     def chunk(self, chunk: Chunk) -> None:
         """Take a chunk through all stages."""
         monitor, clock = self.monitor, time.perf_counter
+        self._first = chunk.first if self._first is None else self._first
+        self._stop = chunk.first + len(chunk.stamps)
         entered = clock()
         made, failures = self.windower.push(chunk)
         left = clock()
@@ -218,15 +221,22 @@ class _Run:
         try:
             condition = self.decode(window)
         except Exception as error:
-            self.pace.exact()
             monitor.failed("decode", window.seq, error)
             return
         mark(window.seq, "decode_out", clock())
         monitor.worked("decode")
         monitor.condition(condition)
         mark(window.seq, "sound_in", clock())
+        start = self._at(window.stop - self.windower.hop_samples)
+        afresh = start > self.sink.position
+        if afresh:
+            self.sink.silence_until(start)
+        n = self._at(window.stop) - self.sink.position
+        if n <= 0:
+            monitor.unheard(window, "superseded")
+            return
         try:
-            sound = self.maker.window(condition, self.pace.exact(), afresh=False)
+            sound = self.maker.window(condition, n, afresh=afresh)
         except Exception as error:
             monitor.failed("sound", window.seq, error)
             return
@@ -237,6 +247,14 @@ class _Run:
         monitor.sound(sound)
         monitor.tracer.close(window.seq, "rendered")
         self.report()
+
+    def finish(self) -> None:
+        """Play all there is, and silence to the end of the recording."""
+        self.sink.silence_until(self._at(self._stop))
+
+    def _at(self, index: int) -> int:
+        """Return where a sample of the recording lies in the sound; exact, so nothing drifts."""
+        return int((index - (self._first or 0)) * self.per_sample)
 
     def report(self) -> None:
         """Show what has been played to the observers."""

@@ -69,13 +69,32 @@ class OfflineSink:
         """
         before = self._n
         while self._player.can_render(self._block):
-            t = self._t_start + self._n / self._player.sample_rate_hz
-            block = self._player.render_block(self._block, t)
-            self._n += self._block
-            self._blocks += 1
-            if self._file is not None:
-                self._write(self._file, block)
+            self._render(self._block)
         return self._n - before
+
+    @property
+    def position(self) -> int:
+        """Where the next sound will begin if nothing is done: samples from the start."""
+        return self._n + round(self._player.waiting_s * self._player.sample_rate_hz)
+
+    def silence_until(self, position: int) -> None:
+        """Play what waits, with a fade at its end, and then silence up to `position`.
+
+        Raises
+        ------
+        FileError
+            If the disk is full or gone.
+        """
+        self._player.finish()
+        while self._n < position:
+            self._render(min(self._block, position - self._n))
+
+    def _render(self, n: int) -> None:
+        block = self._player.render_block(n, self._t_start + self._n / self._player.sample_rate_hz)
+        self._n += n
+        self._blocks += 1
+        if self._file is not None:
+            self._write(self._file, block)
 
     def _write(self, file: WavFile, block: NDArray[np.float32]) -> None:
         try:
