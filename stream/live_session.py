@@ -339,6 +339,7 @@ class LiveSession:
 
     def _summarise(self) -> Summary:
         settings = self.settings
+        kept_time = self._sound.sink.statistics()
         return live_summary(
             self._monitor,
             self._sound.player,
@@ -351,7 +352,9 @@ class LiveSession:
             seconds=round(clock() - self._t_start, 3),
             device=self._chain.device,
             sink=settings.sink,
-            sink_failure=self._sound.sink.statistics().failure,
+            sink_failure=kept_time.failure,
+            sink_stalls=kept_time.stalls,
+            sink_missed_s=round(kept_time.missed_s, 6),
             bundle=self._bundle.digest,
             stream=settings.stream,
             out=None if settings.out is None else str(settings.out),

@@ -61,9 +61,9 @@ class LiveSound:
     ) -> None:
         hop_s = hop_samples * period_s
         block_s = _DEVICE_BLOCK_S if settings.sink.startswith("device") else _BLOCK_S
-        # A block and a fade must be there whenever the sink asks.
-        self.always_s = block_s + _FADE_S + _MARGIN_S
-        least_s = max(LEAST_LEAD_S, self.always_s + 1.5 * _MARGIN_S)
+        # A block and a fade must be there whenever the sink asks; devices ask for two in a row.
+        self.always_s = max(block_s + _MARGIN_S, 2 * block_s) + _FADE_S
+        least_s = max(LEAST_LEAD_S, block_s + _FADE_S + 2.5 * _MARGIN_S)
         wanted_s = lead_for(hop_s) if settings.lead_s is None else settings.lead_s
         lead_s = max(wanted_s, least_s)
         self.player = Player(

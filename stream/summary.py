@@ -58,6 +58,8 @@ class Summary:
     device: str = ""
     sink: str = ""
     sink_failure: str = ""
+    sink_stalls: int = 0  # times the device ran dry, or the sink stood still, with sound or without
+    sink_missed_s: float = 0.0  # time that passed in these without a block, where it is known
     bundle: str = ""  # sha256 of the manifest
     stream: str = ""
     out: str | None = None
