@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from export.bundle import Bundle, load_bundle
 from models.errors import HearbackError, SettingError
@@ -16,26 +15,21 @@ from stream.chain import Chain, open_chain
 from stream.config import LiveSettings
 from stream.control import Controls
 from stream.display import Display, Snapshot
-from stream.feedback import FeedbackValue
 from stream.live_files import LiveFiles, session_settings
-from stream.live_report import live_counts, live_summary, snapshot
+from stream.live_outputs import LiveOutputs
+from stream.live_report import live_summary, snapshot
 from stream.live_sound import LiveSound, warm_up
 from stream.live_source import Ending, LiveSource
 from stream.lsl import StreamQuery, clock, configure
 from stream.lsl_source import LslSource
 from stream.messages import Command
 from stream.monitor import Monitor, Observer
-from stream.outlets import Outlets
-from stream.outputs import Outputs
 from stream.pipeline import Pipeline
 from stream.stages import Companion, Decoder, SoundMaker
 from stream.summary import Summary
 from stream.text_source import TextSource
 from stream.trace import Tracer
 from stream.windows import Windower, open_windower
-
-if TYPE_CHECKING:
-    from stream.telemetry import Telemetry
 
 __all__ = ["LiveSession"]
 
@@ -73,9 +67,7 @@ class LiveSession:
         self._ending = Ending()
         self._ran_to_its_end = False
         self._t_start = 0.0
-        self._publish_at = 0.0
         self._files: LiveFiles | None = None
-        self._telemetry: Telemetry | None = None
         # Made by `_open`.
         self._bundle: Bundle
         self._chain: Chain
@@ -83,8 +75,7 @@ class LiveSession:
         self._windower: Windower
         self._sound: LiveSound
         self._monitor: Monitor
-        self._feedback: FeedbackValue
-        self._outputs: Outputs
+        self._outputs: LiveOutputs
         self._controls: Controls
 
     # -- from start to end -----------------------------------------------------------------------
@@ -100,7 +91,7 @@ class LiveSession:
                     self._ran_to_its_end = True
                 finally:
                     await self._sound.fade_out()
-                    self._outputs.tell_skipped(now=True)
+                    self._outputs.observer.tell_skipped(now=True)
         except HearbackError as failure:
             if not hasattr(self, "_monitor"):
                 raise  # nothing had begun
@@ -136,7 +127,7 @@ class LiveSession:
         )
         if name == "prompt":
             try:
-                self._feedback.set_target(command.argument)
+                self._outputs.feedback.set_target(command.argument)
             except SettingError as error:
                 self._tell(str(error))
 
@@ -177,8 +168,19 @@ class LiveSession:
         )
         stack.push_async_callback(self._sound.stop)
         self._open_files()
-        self._open_outputs(stack)
+        self._controls = stack.enter_context(
+            Controls(asyncio.get_running_loop(), clock=clock, keys=settings.keyboard)
+        )
         files = self._files
+        self._outputs = LiveOutputs(
+            settings,
+            self.name,
+            self._bundle,
+            self._chain,
+            recorder=files.recorder if files is not None else None,
+            on_command=self.command,
+        )
+        stack.push_async_callback(self._close_outputs)
         self._monitor = Monitor(
             Tracer(
                 files.folder.trace if files is not None else None,
@@ -187,14 +189,11 @@ class LiveSession:
             max_stage_errors=settings.max_stage_errors,
             observers=[
                 *(files.observers if files is not None else []),
-                self._outputs,
+                self._outputs.observer,
                 *self._observers,
             ],
         )
         await self._open_markers(stack)
-        self._controls = stack.enter_context(
-            Controls(asyncio.get_running_loop(), clock=clock, keys=settings.keyboard)
-        )
         self._controls.start(self.command)
         stack.enter_context(Display(self._snapshot, on=settings.display))
         stack.push_async_callback(self._sound.stop)
@@ -245,61 +244,18 @@ class LiveSession:
             assert self._files is not None
             self._files.add_markers(markers)
 
-    def _open_outputs(self, stack: AsyncExitStack) -> None:
-        settings, manifest = self.settings, self._bundle.manifest
-        self._feedback = FeedbackValue(manifest.chain, self._chain.library)
-        outlets: Outlets | None = None
-        if settings.outlets:
-            outlets = Outlets(
-                self.name, manifest.chain, bundle=self._bundle.digest, lag_s=manifest.lag_s
-            )
-            outlets.start()
-            stack.push_async_callback(asyncio.to_thread, outlets.close)
-        if settings.mqtt is not None:
-            from stream.telemetry import Telemetry
-
-            self._telemetry = Telemetry(
-                settings.mqtt,
-                self.name,
-                on_command=self.command,
-                loop=asyncio.get_running_loop(),
-                clock=clock,
-            )
-            self._telemetry.start()
-            self._telemetry.state("starting", bundle=self._bundle.digest)
-            stack.push_async_callback(self._close_telemetry, self._telemetry)
-        self._outputs = Outputs(
-            self._feedback,
-            stream=settings.stream,
-            clock=clock,
-            outlets=outlets,
-            telemetry=self._telemetry,
-            recorder=None if self._files is None else self._files.recorder,
-            library=self._chain.library,
-        )
-
-    async def _close_telemetry(self, telemetry: Telemetry) -> None:
+    async def _close_outputs(self) -> None:
         ended = "aborted" if self.aborted else "ended" if self._ran_to_its_end else "failed"
-        await asyncio.to_thread(telemetry.close, state=ended)
+        await self._outputs.close(ended)
 
     # -- while it runs -----------------------------------------------------------------------------
 
     async def _keep_flushing(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_S)
-            self._publish_latency()
-            self._outputs.tell_skipped()
+            self._outputs.tick(self._monitor, self._sound.player, self._source.source)
             if self._files is not None:
                 await self._files.flush()
-
-    def _publish_latency(self) -> None:
-        if self._telemetry is None or clock() < self._publish_at:
-            return
-        self._publish_at = clock() + 1.0
-        self._outputs.latency(
-            self._monitor,
-            live_counts(self._monitor, self._sound.player, self._source.source),
-        )
 
     def _tell(self, sentence: str) -> None:
         """Say something to the operator, and keep it."""
