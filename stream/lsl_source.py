@@ -93,7 +93,7 @@ class LslSource:
             self._link.close()
             raise SourceError(
                 f"Stream {info.described} sends {info.format} values; expected numbers. "
-                "Strings are read by a MarkerSource."
+                "Strings are recorded (--markers), not decoded; give --stream a stream of samples."
             )
         if not info.unit_known:
             _LOG.warning(

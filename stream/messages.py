@@ -20,7 +20,6 @@ __all__ = [
     "FeatureWindow",
     "Gap",
     "GapReason",
-    "Marker",
     "Played",
     "Sound",
     "SourceState",
@@ -92,15 +91,6 @@ class StateChange:
 
 
 TimelineEvent: TypeAlias = Chunk | Gap | StateChange
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Marker:
-    """A marker from a marker stream, or one of our own."""
-
-    text: str
-    stamp: float  # s, LSL clock of this machine
-    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -179,24 +179,6 @@ class Recorder:
         self._intake.add(RecordedSource(stream_id, info, reader, clock_offsets))
         return stream_id
 
-    def add_markers(self, info: SourceInfo, reader: EventReader) -> int:
-        """Record the markers that come through the reader of a `MarkerSource`.
-
-        They are texts stamped on the clock of this machine, whatever the sender's format is.
-        """
-        header = XdfStream(
-            name=info.name,
-            type=info.type,
-            n_channels=1,
-            channel_format="string",
-            source_id=info.source_id,
-            hostname=info.hostname,
-            uid=info.uid,
-        )
-        stream_id = self._open(header, local=True)
-        self._intake.add(RecordedSource(stream_id, info, reader, None))
-        return stream_id
-
     def add_stream(
         self,
         name: str,

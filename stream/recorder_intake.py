@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
-from stream.messages import Chunk, Marker
+from stream.messages import Chunk
 from stream.recorder_health import Health
 from stream.recorder_streams import EventReader, SentText, as_sent, event_record
 from stream.source_info import SourceInfo
@@ -131,7 +131,5 @@ class Intake:
                 self._sink.write(source.stream_id, event.raw_stamps, samples)
             elif isinstance(event, SentText):
                 self._sink.write_text(source.stream_id, event.raw_stamp, event.texts)
-            elif isinstance(event, Marker):
-                self._sink.write_text(source.stream_id, event.stamp, event.text)
             else:
                 self._sink.event(event_record(source.info.name, event), event.raised)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.messages import Chunk, Gap, Marker, StateChange
+from stream.messages import Chunk, Gap, StateChange
 from stream.xdf_header import ChannelFormat, XdfStream
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def as_sent(info: SourceInfo, chunk: Chunk) -> NDArray[Any]:
     return values.astype(kind, copy=False)
 
 
-def event_record(source: str, event: Gap | StateChange | Marker | Chunk) -> dict[str, Any]:
-    """Return what is written down of a gap, a change of state or a marker."""
+def event_record(source: str, event: Gap | StateChange) -> dict[str, Any]:
+    """Return what is written down of a gap or a change of state."""
     if isinstance(event, Gap):
         return {
             "kind": "gap",
@@ -110,15 +110,11 @@ def event_record(source: str, event: Gap | StateChange | Marker | Chunk) -> dict
             "raised": event.raised,
             "counted": event.counted,
         }
-    if isinstance(event, StateChange):
-        return {
-            "kind": "state",
-            "stream": source,
-            "state": str(event.state),
-            "since": event.since,
-            "raised": event.raised,
-            "detail": event.detail,
-        }
-    if isinstance(event, Marker):
-        return {"kind": "marker", "stream": event.stream or source, "text": event.text}
-    return {"kind": type(event).__name__.lower(), "stream": source}
+    return {
+        "kind": "state",
+        "stream": source,
+        "state": str(event.state),
+        "since": event.since,
+        "raised": event.raised,
+        "detail": event.detail,
+    }

@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from models.errors import SourceError
 from stream.lsl import StreamQuery, clock, find_streams
 from stream.lsl_source import LslSource
-from stream.marker_source import MarkerSource
 from stream.messages import (
     Chunk,
     Gap,
     GapReason,
-    Marker,
     SourceState,
     StateChange,
     TimelineEvent,
 )
+from stream.recorder_streams import SentText
+from stream.text_source import TextSource
 from stream.timeline_reader import Reader
+from tests.integration.broker import wait_until
 from tests.integration.lsl_rig import Sender, unique
 
 pytestmark = pytest.mark.lsl
@@ -366,33 +367,36 @@ for line in sys.stdin:
         process.stdin.flush()
 
     process = start()
-    got: list[Marker] = []
+    got: list[SentText] = []
     states: list[SourceState] = []
-    with MarkerSource(name) as source:
-        reader = source.reader("test")
+    with TextSource(StreamQuery(name=name)) as source:
 
         def until(condition: Callable[[], bool]) -> None:
-            deadline = clock() + 60
-            while not condition():
-                assert clock() < deadline, (got, states)
-                reader.wait(0.5)
-                for item in reader.read():
-                    got.append(item) if isinstance(item, Marker) else states.append(item.state)
+            def holds() -> bool:
+                for item in source.timeline.read():
+                    got.append(item) if isinstance(item, SentText) else states.append(item.state)
+                return condition()
+
+            assert wait_until(holds, 60), (got, states)
 
         tell(process, "ärger beginnt", 1234.5)
         tell(process, "stimulus 7", 1235.25)
         until(lambda: len(got) == 2)
         process.kill()
         process.communicate()
-        until(lambda: states[-1] is SourceState.LOST)
+        until(lambda: states == [SourceState.LOST])
         process = start()
-        until(lambda: states[-1] is SourceState.CONNECTED)
+        until(lambda: states == [SourceState.LOST, SourceState.CONNECTED])
         tell(process, "again", 1300.0)
         until(lambda: len(got) == 3)
     process.kill()
     process.communicate()
-    assert [(item.text, item.stamp, item.stream) for item in got] == [
-        ("ärger beginnt", 1234.5, name),
-        ("stimulus 7", 1235.25, name),
-        ("again", 1300.0, name),
+    assert source.info.name == name
+    assert source.error is None
+    assert [(item.texts, item.raw_stamp) for item in got] == [
+        (("ärger beginnt",), 1234.5),
+        (("stimulus 7",), 1235.25),
+        (("again",), 1300.0),
     ]
+    assert source.timeline.newest_stamp == pytest.approx(1300.0, abs=0.1)  # one machine, one clock
+    assert source.timeline.accounting().delivered == 3

@@ -17,10 +17,11 @@ import pytest
 import pyxdf
 
 from models.errors import FileError
-from stream.messages import Chunk, Gap, GapReason, Marker, SourceState, StateChange, TimelineEvent
+from stream.messages import Chunk, Gap, GapReason, SourceState, StateChange, TimelineEvent
 from stream.recorder import Recorder
-from stream.recorder_streams import as_sent
+from stream.recorder_streams import SentText, as_sent
 from stream.source_info import SourceInfo
+from stream.text_source import TextTimeline
 from stream.timeline import Timeline
 
 DEADLINE_S = 30.0  # for what happens within milliseconds on a machine that is not busy
@@ -216,19 +217,16 @@ def test_counts_of_an_amplifier_come_back_exactly(kind: str) -> None:
 
 
 def test_markers_of_a_source_are_recorded(recorder: Recorder) -> None:
-    class Reader:
-        given = False
-
-        def read(self) -> list[TimelineEvent | Marker]:
-            self.given, was = True, self.given
-            return [] if was else [Marker("go", 1.5), Marker("Ende ü", 2.5)]
-
-    info = source(name="marks", type="Markers", n_channels=3, labels=(), format="int32")
-    recorder.add_markers(info, Reader())
+    timeline = TextTimeline()
+    timeline.add(SentText(("go", "left"), 1.5))
+    timeline.add(SentText(("Ende ü", ""), 2.5))
+    info = source(name="marks", type="Markers", labels=(), sfreq_hz=0.0, format="string")
+    recorder.add_source(info, timeline.reader("recorder"), clock_offsets=lambda: [(1.0, 0.5)])
     recorder.close()
     read = load(recorder.path)["marks"]
-    assert read["time_series"] == [["go"], ["Ende ü"]]
+    assert read["time_series"] == [["go", "left"], ["Ende ü", ""]]
     np.testing.assert_array_equal(read["time_stamps"], [1.5, 2.5])
+    assert read["clock_values"] == [0.5]
 
 
 def test_a_source_that_cannot_be_read_is_told_once_and_the_others_go_on(
