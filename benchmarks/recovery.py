@@ -112,6 +112,8 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="1 trial each, 6 s: shows that it runs"
     )
+    faults = ("death", "stall", "freeze")
+    parser.add_argument("--faults", nargs="+", choices=faults, default=faults)
     parser.add_argument("--name", default="recovery", help="of the result files")
     options = parser.parse_args()
     trials, long_s = (1, 6.0) if options.quick else (options.trials, options.after)
@@ -119,7 +121,7 @@ def main() -> None:
     before = machine()
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
-    for fault in ("death", "stall", "freeze"):
+    for fault in options.faults:
         found: dict[str, list[dict[str, Any]]] = {}
         for trial in range(trials):
             for kind in ("hearback", "mne-lsl", "pylsl"):
