@@ -43,7 +43,35 @@ class StreamDescription:
     bold: BoldInfo | None = None
 
 
-class Sender:
+class _Outlet:
+    """What all that we send has in common: it counts, sees who listens, and ends in order."""
+
+    def __init__(self, outlet: Any) -> None:
+        self._outlet = outlet
+        self.n_sent = 0
+
+    def has_consumer(self) -> bool:
+        """Tell whether anyone is connected."""
+        return bool(self._outlet.have_consumers())
+
+    def close(self, *, linger_s: float = _LINGER_S) -> None:
+        """End the stream, after giving connected consumers time to take what was sent."""
+        linger([self], linger_s=linger_s)
+        self._outlet = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(linger_s=_LINGER_S if error is None else 0.0)
+
+
+class Sender(_Outlet):
     """One signal on its way out over LSL, as float32.
 
     Parameters
@@ -65,7 +93,6 @@ class Sender:
         if not description.labels:
             raise SettingError(f"Stream {description.name!r} needs at least one channel.")
         self.description = description
-        self.n_sent = 0
         self._n_channels = len(description.labels)
         info = pylsl.StreamInfo(
             description.name,
@@ -76,7 +103,7 @@ class Sender:
             description.source_id,
         )
         _describe(info, description)
-        self._outlet: Any = pylsl.StreamOutlet(info, 0, _queue_s(description.sfreq_hz))
+        super().__init__(pylsl.StreamOutlet(info, 0, _queue_s(description.sfreq_hz)))
 
     def push(
         self, samples: NDArray[np.float32], stamps: NDArray[np.float64], *, first: int
@@ -101,32 +128,12 @@ class Sender:
         self._outlet.push_chunk(block, stamps.tolist())
         self.n_sent += n
 
-    def has_consumer(self) -> bool:
-        """Tell whether anyone is connected."""
-        return bool(self._outlet.have_consumers())
-
     def wait_for_consumer(self, timeout_s: float) -> bool:
         """Wait until someone is connected; return whether anyone is."""
         return bool(self._outlet.wait_for_consumers(timeout_s))
 
-    def close(self, *, linger_s: float = _LINGER_S) -> None:
-        """End the stream, after giving connected consumers time to take what was sent."""
-        linger([self], linger_s=linger_s)
-        self._outlet = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close(linger_s=_LINGER_S if error is None else 0.0)
-
-
-class MarkerSender:
+class MarkerSender(_Outlet):
     """Markers on their way out over LSL, as strings."""
 
     def __init__(self, name: str, *, source_id: str) -> None:
@@ -136,37 +143,16 @@ class MarkerSender:
 
         configure()
         self.name = name
-        self.n_sent = 0
         info = pylsl.StreamInfo(name, "Markers", 1, 0.0, pylsl.cf_string, source_id)
-        self._outlet: Any = pylsl.StreamOutlet(info)
+        super().__init__(pylsl.StreamOutlet(info))
 
     def push(self, text: str, stamp: float) -> None:
         """Send one marker with the time at which it happened."""
         self._outlet.push_sample([text], stamp)
         self.n_sent += 1
 
-    def has_consumer(self) -> bool:
-        """Tell whether anyone is connected."""
-        return bool(self._outlet.have_consumers())
 
-    def close(self, *, linger_s: float = _LINGER_S) -> None:
-        """End the stream, after giving connected consumers time to take what was sent."""
-        linger([self], linger_s=linger_s)
-        self._outlet = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close(linger_s=_LINGER_S if error is None else 0.0)
-
-
-def linger(senders: Sequence[Sender | MarkerSender], *, linger_s: float) -> None:
+def linger(senders: Sequence[_Outlet], *, linger_s: float) -> None:
     """Wait until every consumer has gone, at most `linger_s`.
 
     liblsl has no way to ask whether all was taken; on one machine that is a matter of milliseconds.
