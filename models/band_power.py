@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from models.errors import SettingError
-from models.features import Feature, check_samples
-from models.psd import SlidingPsd, batch_power, to_values
+from models.psd import PowerExtractor, batch_power, to_values
 from models.psd_plan import plan_psd
 from models.spec import BandPowerSpec
 
@@ -64,7 +65,7 @@ def band_weights(
     return weights
 
 
-class BandPowerExtractor:
+class BandPowerExtractor(PowerExtractor):
     """Streaming band power (bands x channels), see `models.features.FeatureExtractor`.
 
     `psd.log10` applies to the band power, after the integral (and the ratio, where relative).
@@ -84,51 +85,16 @@ class BandPowerExtractor:
 
     def __init__(self, spec: BandPowerSpec, *, sfreq_hz: float, n_channels: int) -> None:
         self._bands, self._all = _weights(spec, sfreq_hz)
-        self._sliding = SlidingPsd(spec.psd, sfreq_hz=sfreq_hz, n_channels=n_channels)
-        self._spec = spec
-        self._n_channels = n_channels
+        rows = tuple(name for name, _, _ in spec.bands)
+        super().__init__(spec.psd, rows, sfreq_hz=sfreq_hz, n_channels=n_channels)
+        self._relative = spec.relative
+        self._log10 = spec.psd.log10
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(bands, channels)."""
-        return (len(self._bands), self._n_channels)
-
-    @property
-    def n_features(self) -> int:
-        """Bands times channels."""
-        return len(self._bands) * self._n_channels
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """E.g. "alpha, channel 3"."""
-        channels = range(self._n_channels)
-        return tuple(f"{name}, channel {c}" for name, _, _ in self._spec.bands for c in channels)
-
-    @property
-    def window_samples(self) -> int:
-        """Samples that one window spans."""
-        return self._sliding.plan.window
-
-    @property
-    def hop_samples(self) -> int:
-        """Samples from one window to the next."""
-        return self._sliding.plan.hop
-
-    def push(self, samples: ArrayLike) -> list[Feature]:
-        """Take samples (n, n_channels) and return the windows that they complete."""
-        array = check_samples(samples, self._n_channels)
-        features = []
-        for start, power in self._sliding.push(array):
-            bands = np.einsum("cf,bf->cb", power, self._bands)
-            if self._spec.relative:
-                bands = _ratio(bands, np.einsum("cf,f->c", power, self._all)[:, np.newaxis])
-            values = to_values(bands, log10=self._spec.psd.log10)
-            features.append(Feature(start, start + self.window_samples, values))
-        return features
-
-    def reset(self, *, first: int = 0) -> None:
-        """Forget all samples; the next one gets the index `first`."""
-        self._sliding.reset(first=first)
+    def _values(self, power: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        bands = np.einsum("cf,bf->cb", power, self._bands)
+        if self._relative:
+            bands = _ratio(bands, np.einsum("cf,f->c", power, self._all)[:, np.newaxis])
+        return to_values(bands, log10=self._log10)
 
 
 def batch_band_power(

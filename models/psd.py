@@ -9,6 +9,7 @@ small bins in the rounding of the large ones.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from models.features import Feature, check_samples
 from models.psd_plan import PsdPlan, plan_psd
 from models.spec import PsdSpec
 
-__all__ = ["PsdExtractor", "SlidingPsd", "batch_power", "batch_psd", "to_values"]
+__all__ = ["PowerExtractor", "PsdExtractor", "SlidingPsd", "batch_power", "batch_psd", "to_values"]
 
 # Segments worked on at a time, of all channels together: what they take (32 x 1000 x 16 B) stays in
 # the second-level cache beside the samples, and each call of NumPy still has enough to do.
@@ -185,12 +186,14 @@ class _Segments:
         np.add(flat[..., ::2], flat[..., 1::2], out=out)
 
 
-class PsdExtractor:
-    """Streaming PSD features (bins x channels), see `models.features.FeatureExtractor`.
+class PowerExtractor(ABC):
+    """Streaming features that are made of the PSD of each window: rows (bins, bands) x channels.
 
     Parameters
     ----------
     spec : PsdSpec
+    rows : tuple of str
+        A name for each row.
     sfreq_hz : float
     n_channels : int
 
@@ -200,31 +203,27 @@ class PsdExtractor:
         If the specification cannot be met at this rate.
     """
 
-    def __init__(self, spec: PsdSpec, *, sfreq_hz: float, n_channels: int) -> None:
+    def __init__(
+        self, spec: PsdSpec, rows: tuple[str, ...], *, sfreq_hz: float, n_channels: int
+    ) -> None:
         self._sliding = SlidingPsd(spec, sfreq_hz=sfreq_hz, n_channels=n_channels)
-        self._log10 = spec.log10
+        self._rows = rows
         self._n_channels = n_channels
 
     @property
-    def freqs_hz(self) -> NDArray[np.float64]:
-        """Frequencies of the bins (n_bins,)."""
-        return self._sliding.plan.freqs_hz
-
-    @property
     def shape(self) -> tuple[int, ...]:
-        """(bins, channels)."""
-        return (len(self.freqs_hz), self._n_channels)
+        """(rows, channels)."""
+        return (len(self._rows), self._n_channels)
 
     @property
     def n_features(self) -> int:
-        """Bins times channels."""
-        return len(self.freqs_hz) * self._n_channels
+        """Rows times channels."""
+        return len(self._rows) * self._n_channels
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """E.g. "10 Hz, channel 3"."""
-        channels = range(self._n_channels)
-        return tuple(f"{hz:.6g} Hz, channel {c}" for hz in self.freqs_hz for c in channels)
+        """E.g. "10 Hz, channel 3" or "alpha, channel 3"."""
+        return tuple(f"{row}, channel {c}" for row in self._rows for c in range(self._n_channels))
 
     @property
     def window_samples(self) -> int:
@@ -241,13 +240,42 @@ class PsdExtractor:
         array = check_samples(samples, self._n_channels)
         span = self.window_samples
         return [
-            Feature(start, start + span, to_values(power, log10=self._log10))
+            Feature(start, start + span, self._values(power))
             for start, power in self._sliding.push(array)
         ]
 
     def reset(self, *, first: int = 0) -> None:
         """Forget all samples; the next one gets the index `first`."""
         self._sliding.reset(first=first)
+
+    @abstractmethod
+    def _values(self, power: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the features of one window, of its linear power (n_channels, n_bins)."""
+
+
+class PsdExtractor(PowerExtractor):
+    """Streaming PSD features (bins x channels), see `models.features.FeatureExtractor`.
+
+    Parameters
+    ----------
+    spec : PsdSpec
+    sfreq_hz : float
+    n_channels : int
+
+    Raises
+    ------
+    SettingError
+        If the specification cannot be met at this rate.
+    """
+
+    def __init__(self, spec: PsdSpec, *, sfreq_hz: float, n_channels: int) -> None:
+        freqs_hz = plan_psd(spec, sfreq_hz=sfreq_hz).freqs_hz
+        rows = tuple(f"{hz:.6g} Hz" for hz in freqs_hz)
+        super().__init__(spec, rows, sfreq_hz=sfreq_hz, n_channels=n_channels)
+        self._log10 = spec.log10
+
+    def _values(self, power: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        return to_values(power, log10=self._log10)
 
 
 def to_values(power: NDArray[np.floating[Any]], *, log10: bool) -> NDArray[np.float32]:
