@@ -15,9 +15,9 @@ from pylsl.util import LostError
 from models.errors import SourceError
 from stream.clock import CorrectionFilter
 from stream.intake import Intake
-from stream.link import Link
-from stream.lsl import SourceInfo, StreamQuery, clock, configure
+from stream.lsl import StreamQuery, clock
 from stream.messages import SourceState, StateChange
+from stream.source import Source
 from stream.stall_watch import StallWatch
 from stream.timeline import Timeline
 
@@ -40,7 +40,7 @@ _DTYPES: dict[str, type[np.generic]] = {
 }
 
 
-class LslSource:
+class LslSource(Source):
     """A stream of samples or volumes, counted, stamped and kept connected.
 
     Parameters
@@ -64,16 +64,13 @@ class LslSource:
         max_buflen_s: int = 360,
         timeout_s: float = 5.0,
     ) -> None:
-        configure()
-        self.query = StreamQuery(name=query) if isinstance(query, str) else query
+        super().__init__(
+            StreamQuery(name=query) if isinstance(query, str) else query,
+            max_buflen_s=max_buflen_s,
+            timeout_s=timeout_s,
+        )
         self.history_s = history_s
-        self.timeout_s = timeout_s
-        self._link = Link(self.query, max_buflen_s=max_buflen_s)
-        self._info: SourceInfo | None = None
         self._timeline: Timeline | None = None
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
         self._looked = -np.inf
 
     # ---------------------------------------------------------------- for those who use it
@@ -111,19 +108,9 @@ class LslSource:
 
     def stop(self) -> None:
         """Stop pulling and let go of the stream; what was pulled stays on the timeline."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._link.close()
+        super().stop()
         if self._timeline is not None and not self._timeline.ended:
             self._timeline.state(StateChange(SourceState.ENDED, clock(), clock()))
-
-    @property
-    def info(self) -> SourceInfo:
-        """What the stream says about itself; of the latest connection."""
-        if self._info is None:
-            raise SourceError("The source was not started; call start() first.")
-        return self._info
 
     @property
     def timeline(self) -> Timeline:
@@ -138,26 +125,6 @@ class LslSource:
         change = self.timeline.state_now
         assert change is not None
         return change.state
-
-    @property
-    def error(self) -> BaseException | None:
-        """What ended the pulling thread, if it was not `stop`."""
-        return self._error
-
-    def clock_offsets(self) -> list[tuple[float, float]]:
-        """Return liblsl's measurements: local time, s, and what to add to raw stamps, s."""
-        return list(self._link.offsets)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     async def __aenter__(self) -> Self:
         return await asyncio.to_thread(self.start)
@@ -177,7 +144,7 @@ class LslSource:
             self._pull_all()
         except BaseException as error:
             _LOG.exception("The thread that pulls stream '%s' failed.", self.info.name)
-            self._error = error
+            self.error = error
             now = clock()
             self.timeline.state(StateChange(SourceState.ENDED, now, now, f"failed: {error}"))
         finally:

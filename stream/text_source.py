@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from types import TracebackType
 from typing import Self
 
 from pylsl.util import LostError
 
-from models.errors import SourceError
-from stream.link import Link
-from stream.lsl import StreamQuery, clock, configure
+from stream.lsl import StreamQuery, clock
 from stream.messages import SourceState, StateChange
 from stream.recorder_streams import SentText
-from stream.source_info import SourceInfo
+from stream.source import Source
 from stream.timeline import Accounting
 
 __all__ = ["TextSource", "TextTimeline"]
@@ -53,7 +50,7 @@ class TextTimeline:
         return Accounting(None, self._n, 0, 0, 0, 0, 0)
 
 
-class TextSource:
+class TextSource(Source):
     """A thread that pulls one stream of strings.
 
     Parameters
@@ -65,25 +62,8 @@ class TextSource:
     """
 
     def __init__(self, query: StreamQuery, *, timeout_s: float = 5.0) -> None:
-        configure()
+        super().__init__(query, max_buflen_s=360, timeout_s=timeout_s)
         self.timeline = TextTimeline()
-        self.error: BaseException | None = None
-        self._timeout_s = timeout_s
-        self._link = Link(query, max_buflen_s=360)
-        self._info: SourceInfo | None = None
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-
-    @property
-    def info(self) -> SourceInfo:
-        """What the stream says about itself."""
-        if self._info is None:
-            raise SourceError("The source was not started; call start() first.")
-        return self._info
-
-    def clock_offsets(self) -> list[tuple[float, float]]:
-        """Return liblsl's measurements: local time, s, and what to add to raw stamps, s."""
-        return list(self._link.offsets)
 
     def start(self) -> Self:
         """Find the stream and start to pull.
@@ -94,17 +74,10 @@ class TextSource:
             If it is not there.
         """
         if self._thread is None:
-            self._info = self._link.open(self._timeout_s)
+            self._info = self._link.open(self.timeout_s)
             self._thread = threading.Thread(target=self._run, name="lsl-text", daemon=True)
             self._thread.start()
         return self
-
-    def stop(self) -> None:
-        """Stop pulling and let go of the stream."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._link.close()
 
     def _run(self) -> None:
         try:
@@ -139,14 +112,3 @@ class TextSource:
         if info is not None:
             now = clock()
             self.timeline.add(StateChange(SourceState.CONNECTED, now, now))
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
