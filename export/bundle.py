@@ -40,7 +40,7 @@ from export.npy import read_npy, write_npy
 from export.onnx_files import OnnxFormatError, external_files
 from models.errors import BundleError, FileError, SettingError
 
-__all__ = ["Bundle", "load_bundle", "save_bundle", "standardise_file", "verify_bundle"]
+__all__ = ["Bundle", "load_bundle", "save_bundle", "standardise_file"]
 
 _MANIFEST = "manifest.json"
 _DIGEST = "manifest.sha256"
@@ -132,15 +132,6 @@ def load_bundle(path: str | Path) -> Bundle:
 
         check_library(bundle)
     return bundle
-
-
-def verify_bundle(path: str | Path) -> list[str]:
-    """Return what is wrong with a bundle, as sentences; an empty list if it is whole."""
-    try:
-        load_bundle(path)
-    except BundleError as error:
-        return [str(error)]
-    return []
 
 
 def save_bundle(

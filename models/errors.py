@@ -9,8 +9,9 @@ sentence and leaves with the exit code of its class.
     ├── FileError             a file or folder is missing, damaged or not writable        exit 3
     │   └── BundleError       a bundle does not hold what its manifest says               exit 3
     ├── DeviceError           an audio device or accelerator cannot be had                exit 3
-    ├── StageError            a stage of the live path failed too often                   exit 3
-    └── AbortedError          the session was stopped by an abort                         exit 4
+    └── StageError            a stage of the live path failed too often                   exit 3
+
+A session that was aborted is no error: it ends cleanly, and the command line leaves with 4.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
-    "AbortedError",
     "BundleError",
     "DeviceError",
     "FileError",
@@ -59,9 +59,3 @@ class DeviceError(HearbackError):
 
 class StageError(HearbackError):
     """A stage of the live path failed too often to go on."""
-
-
-class AbortedError(HearbackError):
-    """The session was stopped by an abort (key, MQTT or signal)."""
-
-    exit_code = 4

@@ -6,10 +6,8 @@ that what runs live is what was scored.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
-
-from models.errors import SettingError
 
 __all__ = [
     "BandPowerSpec",
@@ -19,7 +17,6 @@ __all__ = [
     "SampleSpec",
     "StandardiseSpec",
     "TrMeanSpec",
-    "feature_spec_from_json",
     "spec_to_json",
 ]
 
@@ -109,14 +106,6 @@ class StandardiseSpec:
     clip: float = 8.0  # standard deviations; 0: no clipping
 
 
-_FEATURES: dict[str, type[PsdSpec] | type[BandPowerSpec] | type[SampleSpec] | type[TrMeanSpec]] = {
-    "psd": PsdSpec,
-    "band_power": BandPowerSpec,
-    "samples": SampleSpec,
-    "tr_mean": TrMeanSpec,
-}
-
-
 def spec_to_json(spec: Any) -> dict[str, Any]:
     """Return a record as a dict of JSON values; infinities become the string "inf"."""
 
@@ -129,41 +118,3 @@ def spec_to_json(spec: Any) -> dict[str, Any]:
 
     result: dict[str, Any] = plain(asdict(spec))
     return result
-
-
-def build_record(kind: type[Any], values: dict[str, Any], where: str) -> Any:
-    """Make a record from JSON values, strictly: unknown or missing keys are refused."""
-    known = {item.name for item in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise SettingError(f"{where} has no entry {unknown[0]!r}; it knows {sorted(known)}.")
-
-    def typed(value: Any) -> Any:
-        if value == "inf":
-            return float("inf")
-        if isinstance(value, list):
-            return tuple(typed(item) for item in value)
-        return value
-
-    try:
-        return kind(**{key: typed(value) for key, value in values.items()})
-    except TypeError as error:
-        raise SettingError(f"{where} is incomplete: {error}.") from error
-
-
-def feature_spec_from_json(values: dict[str, Any]) -> FeatureSpec:
-    """Return the feature specification that `spec_to_json` wrote.
-
-    Raises
-    ------
-    SettingError
-        If the kind is unknown, or an entry is unknown or missing.
-    """
-    kind = values.get("kind", "")
-    if kind not in _FEATURES:
-        raise SettingError(f"Unknown feature kind {kind!r}; expected one of {sorted(_FEATURES)}.")
-    values = dict(values)
-    if kind == "band_power":
-        values["psd"] = build_record(PsdSpec, values.get("psd", {}), "features.psd")
-    spec: FeatureSpec = build_record(_FEATURES[kind], values, "features")
-    return spec

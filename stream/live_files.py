@@ -12,6 +12,7 @@ from export.bundle import Bundle
 from stream.chain import Chain
 from stream.config import LiveSettings
 from stream.live_source import LiveSource
+from stream.lsl_source import LslSource
 from stream.monitor import Observer
 from stream.playback import Player
 from stream.recorder import Recorder
@@ -71,7 +72,7 @@ class LiveFiles:
         """Those that write down what flows."""
         return [self.folder, self._recording]
 
-    def add_markers(self, markers: TextSource) -> None:
+    def add_markers(self, markers: LslSource | TextSource) -> None:
         """Record a stream of markers too."""
         self.recorder.add_source(
             markers.info, markers.timeline.reader("recorder"), clock_offsets=markers.clock_offsets

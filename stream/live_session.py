@@ -11,6 +11,7 @@ from datetime import datetime
 
 from export.bundle import Bundle, load_bundle
 from models.errors import HearbackError, SettingError
+from stream.any_source import any_source
 from stream.chain import Chain, open_chain
 from stream.config import LiveSettings
 from stream.control import Controls
@@ -20,11 +21,12 @@ from stream.live_outputs import LiveOutputs
 from stream.live_report import live_summary, snapshot
 from stream.live_sound import LiveSound, warm_up
 from stream.live_source import Ending, LiveSource
-from stream.lsl import StreamQuery, clock, configure
+from stream.lsl import StreamQuery, clock, configure, resolve
 from stream.lsl_source import LslSource
 from stream.messages import Command
 from stream.monitor import Monitor, Observer
 from stream.pipeline import Pipeline
+from stream.source_info import read_info
 from stream.stages import Companion, Decoder, SoundMaker
 from stream.summary import Summary
 from stream.text_source import TextSource
@@ -238,11 +240,19 @@ class LiveSession:
             self._tell("Markers are recorded only with --out; they are left out.")
             return
         for name in self.settings.markers:
-            markers = TextSource(StreamQuery(name=name), timeout_s=self.settings.find_s)
-            await asyncio.to_thread(markers.start)
+            markers = await asyncio.to_thread(self._start_markers, name)
             stack.push_async_callback(asyncio.to_thread, markers.stop)
             assert self._files is not None
             self._files.add_markers(markers)
+
+    def _start_markers(self, name: str) -> LslSource | TextSource:
+        settings = self.settings
+        found = resolve(name, timeout_s=settings.find_s)  # text, or numbers from a trigger box
+        markers = any_source(
+            read_info(found), history_s=settings.history_s, timeout_s=settings.find_s
+        )
+        markers.start()
+        return markers
 
     async def _close_outputs(self) -> None:
         ended = "aborted" if self.aborted else "ended" if self._ran_to_its_end else "failed"

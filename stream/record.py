@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import SettingError, SourceError
-from stream.lsl import StreamQuery, clock, configure, find_streams
+from stream.any_source import any_source
+from stream.lsl import clock, configure, find_streams
 from stream.lsl_source import LslSource
 from stream.recorder import Recorder, RecorderStatistics
 from stream.source_info import SourceInfo
@@ -126,7 +127,7 @@ def run_record(settings: RecordSettings) -> RecordSummary:
         stop = stack.enter_context(_stop_signals())
         sources = []
         for info in wanted:
-            source = _source(info, settings.timeout_s)
+            source = any_source(info, history_s=_HISTORY_S, timeout_s=settings.timeout_s)
             source.start()
             stack.callback(source.stop)
             sources.append(source)
@@ -184,14 +185,6 @@ def _find(names: tuple[str, ...], *, timeout_s: float) -> list[SourceInfo]:
         if info.name == name
     }
     return list(by_key.values())
-
-
-def _source(info: SourceInfo, timeout_s: float) -> LslSource | TextSource:
-    """Return what takes in this stream."""
-    query = StreamQuery(info.name, info.type, info.source_id)
-    if info.format == "string":
-        return TextSource(query, timeout_s=timeout_s)
-    return LslSource(query, history_s=_HISTORY_S, timeout_s=timeout_s)
 
 
 def _warn_if_it_will_not_fit(

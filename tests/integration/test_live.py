@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import threading
+import uuid
 from pathlib import Path
 
 import numpy as np
+import pylsl
 import pytest
 import pyxdf
 import soundfile
@@ -14,6 +16,7 @@ import soundfile
 from models.errors import BundleError, SourceError, StageError
 from stream.config import LiveSettings
 from stream.live import run_live
+from stream.lsl import configure
 from stream.messages import Condition, FeatureWindow
 from stream.monitor import Observer
 from stream.stages import Decoder
@@ -169,6 +172,40 @@ def test_a_killed_source_is_waited_for_and_its_loss_is_counted(tmp_path: Path) -
     assert summary.lost > 100
     assert summary.gaps >= 1
     assert summary.n_restarts == 1
+
+
+def test_marker_streams_of_text_and_of_numbers_are_recorded_as_they_are(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle")
+    recording = write_recording(tmp_path / "noise.csv", seconds=4.0)
+    out = tmp_path / "session"
+    names = (f"cues-{uuid.uuid4().hex}", f"triggers-{uuid.uuid4().hex}")
+    configure()
+    cues = pylsl.StreamOutlet(pylsl.StreamInfo(names[0], "Markers", 1, 0, "string", names[0]))
+    triggers = pylsl.StreamOutlet(pylsl.StreamInfo(names[1], "Markers", 1, 0, "int32", names[1]))
+    ended = threading.Event()
+
+    def send() -> None:
+        code = -3
+        while not ended.wait(0.05):
+            cues.push_sample([f"cue {code}"])
+            triggers.push_sample([code])
+            code += 1
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        with replayed(recording) as replay:
+            run_live(settings(tmp_path, replay.stream, out=out, markers=names))
+    finally:
+        ended.set()
+        sending.join()
+    streams, _ = pyxdf.load_xdf(str(out / "recording.xdf"))
+    found = {stream["info"]["name"][0]: stream["time_series"] for stream in streams}
+    texts = [int(row[0].removeprefix("cue ")) for row in found[names[0]]]
+    codes = found[names[1]][:, 0].tolist()
+    for numbers in (texts, codes):
+        assert len(numbers) > 10
+        assert np.diff(numbers).tolist() == [1] * (len(numbers) - 1)
 
 
 def test_what_does_not_fit_is_said_before_any_sound(tmp_path: Path) -> None:
