@@ -7,8 +7,10 @@ scores in their manifests come from other sounds (seeds of their own) heard by t
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import logging
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +33,8 @@ from export.manifest import (
     RetrievalChain,
     SoundSpec,
 )
-from export.onnx_linear import linear_onnx
+from export.onnx_linear import check_onnx, linear_onnx
+from models.errors import HearbackError
 from models.spec import InputSpec, SampleSpec, TrMeanSpec
 
 __all__ = ["main", "make_bold_bundle", "make_eeg_bundle"]
@@ -176,15 +179,8 @@ def _scores(
 
 
 def _software() -> dict[str, str]:
-    import onnx
-    import scipy
-
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "onnx": str(onnx.__version__),
-    }
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "onnx")}
+    return {"python": platform.python_version(), **versions}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -198,9 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=2026)
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    make_eeg_bundle(chosen.out / "eeg", seed=chosen.seed)
-    make_bold_bundle(chosen.out / "fmri", seed=chosen.seed)
+    try:
+        check_onnx()  # before minutes of fitting
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        make_eeg_bundle(chosen.out / "eeg", seed=chosen.seed)
+        make_bold_bundle(chosen.out / "fmri", seed=chosen.seed)
+    except HearbackError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from calibration.trials import (
 from export.bundle import Bundle, save_bundle, standardise_file
 from export.library import LibrarySound, library_files
 from export.manifest import EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
-from export.onnx_linear import linear_onnx
+from export.onnx_linear import check_onnx, linear_onnx
 from models.errors import HearbackError, SettingError
 from models.spec import InputSpec, PsdSpec, StandardiseSpec
 
@@ -296,6 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"Leaving sessions out: window length {done + 1:.0f} of {total:.0f} ...\n")
 
     try:
+        check_onnx()
         report = report_ssaep(
             chosen.folder, chosen.report, n_permutations=chosen.permutations, progress=progress
         )

@@ -5,6 +5,7 @@ Needs the extra `train` (the onnx package); what it writes runs without it.
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 
-__all__ = ["linear_onnx"]
+__all__ = ["check_onnx", "linear_onnx"]
 
 # Opset 18 is what TensorRT 10 is safe with; IR 8 belongs to it and loads in every runtime >= 1.14.
 _OPSET = 18
@@ -66,6 +67,21 @@ def linear_onnx(
     return _model(matrix, offset, output, shape, normalise=normalise)
 
 
+def check_onnx() -> None:
+    """Refuse at once, in a sentence, where decoders cannot be written.
+
+    Raises
+    ------
+    SettingError
+        If the package onnx is not installed.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise SettingError(
+            "Making a bundle needs the package onnx. Install it: pip install onnx, or in a clone "
+            "of hearback: pip install -e '.[train]'"
+        )
+
+
 def _model(
     matrix: NDArray[np.float32],
     offset: NDArray[np.float32],
@@ -74,6 +90,7 @@ def _model(
     *,
     normalise: bool,
 ) -> bytes:
+    check_onnx()
     from onnx import TensorProto, checker, helper, numpy_helper
 
     tensors = [numpy_helper.from_array(matrix, "weights"), numpy_helper.from_array(offset, "bias")]

@@ -249,3 +249,9 @@ def test_a_damaged_model_is_walked_or_refused(
         external_files(path)
     except OnnxFormatError:
         return
+
+
+def test_without_onnx_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SettingError, match=r"pip install onnx"):
+        linear_onnx(np.ones((2, 1)), np.zeros(1))
