@@ -102,7 +102,10 @@ def _progress(label: str, *, quiet: bool) -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
+    if not quiet and not console.is_terminal:
+        _say(f"{label} ...")  # a file or a pipe gets a line in place of the bar
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(label, total=None)
 
         def update(done: float, total: float | None = None, label: str = label) -> None:
