@@ -98,7 +98,10 @@ class DemoSummary:
         """What a person should read at the end."""
         s = self.score
         if s is None:
-            return "Too short to say how well the decoded sound identifies what was heard."
+            return (
+                "Too little was heard, or too much left out by a busy machine, to say how well the "
+                "decoded sound identifies what was heard."
+            )
         return (
             f"Identification {100 * s.identification:.0f} % (chance 50 % +- "
             f"{100 * s.chance_se:.0f}, p = {s.permutation_p:.4f}): so often does a decoded "

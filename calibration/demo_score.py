@@ -32,7 +32,9 @@ from stream.messages import FeatureWindow
 
 __all__ = ["DemoScore", "decode_run", "library_embedding", "score_sound", "segments_of"]
 
-_COVERED = 0.9  # share of a segment that must have been heard
+# Share of a segment that must have been heard. What an overloaded machine left out counts against
+# the score, as silence; only where most of it is missing there is nothing to judge.
+_COVERED = 0.7
 _N_PERMUTATIONS = 2_000
 
 
