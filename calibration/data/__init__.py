@@ -1,0 +1,1 @@
+"""Recordings of participants in one form, whatever they were stored as."""
