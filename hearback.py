@@ -21,6 +21,12 @@ from typing import Annotated, Any, Literal, NoReturn
 
 _CLONE = Path(__file__).resolve().parent
 _NEEDED = ("typer", "rich", "numpy", "scipy", "pylsl", "mne", "nibabel", "pyxdf", "onnxruntime")
+# What a command needs beyond the live path: its extra, and packages that tell whether it is there.
+_CALIBRATE = ("calibrate", ("onnx", "h5py", "mne_bids", "matplotlib", "dask"))
+_EXTRAS = {
+    "test": ("dev", ("pytest", "mne_lsl", "torch", "himalaya")),
+    **dict.fromkeys(("simulate", "calibrate", "evaluate", "reproduce"), _CALIBRATE),
+}
 
 
 def _make_environment(extras: str) -> NoReturn:
@@ -33,7 +39,8 @@ def _make_environment(extras: str) -> NoReturn:
     environment = _CLONE / ".venv"
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     stamp = environment / f"hearback-{extras.replace(',', '-')}"
-    wanted = hashlib.sha256((_CLONE / "pyproject.toml").read_bytes()).hexdigest()
+    recipe = b"".join((_CLONE / n).read_bytes() for n in ("pyproject.toml", "constraints.txt"))
+    wanted = hashlib.sha256(recipe).hexdigest()
     if not python.exists():
         sys.stderr.write("Making the environment .venv (once) ...\n")
         made = subprocess.run(
@@ -48,7 +55,8 @@ def _make_environment(extras: str) -> NoReturn:
         sys.stderr.write(f"Installing hearback[{extras}] into .venv (once, 1-3 minutes) ...\n")
         sys.stderr.flush()
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run([*pip, "-e", f"{_CLONE}[{extras}]"])
+        tested = ["-c", str(_CLONE / "constraints.txt")]
+        done = subprocess.run([*pip, *tested, "-e", f"{_CLONE}[{extras}]"])
         if done.returncode:
             sys.exit("The installation failed; pip says why above. Is there a network connection?")
         stamp.write_text(wanted)
@@ -59,14 +67,9 @@ def _make_environment(extras: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _testing = sys.argv[1:2] == ["test"]
-    _missing = [
-        name
-        for name in (*_NEEDED, *(("pytest", "mne_lsl") if _testing else ()))
-        if importlib.util.find_spec(name) is None
-    ]
-    if _missing:
-        _make_environment("cpu,dev" if _testing else "cpu")
+    _extra, _also = _EXTRAS.get("".join(sys.argv[1:2]), ("", ()))
+    if any(importlib.util.find_spec(name) is None for name in (*_NEEDED, *_also)):
+        _make_environment(f"cpu,{_extra}" if _extra else "cpu")
 
 import typer  # noqa: E402  (only now is it sure to be there)
 
