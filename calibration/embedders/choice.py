@@ -1,0 +1,96 @@
+"""Embedders by name, as a person writes them after `--target`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from calibration.embedders.base import Embedder
+from models.errors import SettingError
+
+__all__ = ["embedder_names", "make_embedder"]
+
+
+def make_embedder(spec: str, **options: Any) -> Embedder:
+    """Return an embedder.
+
+    ====================  =========================================================================
+    spec                  embedder
+    ====================  =========================================================================
+    mel-statistics        96 statistics of a log mel; no weights
+    log-mel               the log mel averaged over the window; no weights
+    ====================  =========================================================================
+
+    Parameters
+    ----------
+    spec : str
+        A name, or a name, a colon and where the weights are: a folder, a file or a hub id.
+    **options
+        Of the embedder's class, for example `batch_size`.
+
+    Returns
+    -------
+    embedder : Embedder
+
+    Raises
+    ------
+    SettingError
+        If there is no such embedder or option, or a package is missing.
+    FileError
+        If the weights are not there, damaged or of another model.
+    """
+    kind, _, place = spec.partition(":")
+    kind = kind.strip().lower()
+    place = place.strip()
+    if kind not in _MAKERS:
+        near = difflib.get_close_matches(kind, _MAKERS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise SettingError(
+            f"No embedder is called {spec!r}. There are {', '.join(embedder_names())}.{hint}"
+        )
+    takes_place = kind in _WITH_WEIGHTS
+    if takes_place != bool(place):
+        raise SettingError(
+            f"The embedder {kind} is written {_written(kind)!r}, got {spec!r}."
+            + (" Say where its weights are." if takes_place else "")
+        )
+    make = _MAKERS[kind]()
+    allowed = [name for name in inspect.signature(make).parameters if name not in ("self", "place")]
+    for name in options:
+        if name not in allowed:
+            raise SettingError(
+                f"The embedder {kind} has no option {name!r}. It has {', '.join(allowed)}."
+            )
+    made: Embedder = make(place, **options) if takes_place else make(**options)
+    return made
+
+
+def embedder_names() -> tuple[str, ...]:
+    """Return what `make_embedder` takes, as it is written."""
+    return tuple(_written(kind) for kind in _MAKERS)
+
+
+def _written(kind: str) -> str:
+    return f"{kind}:{_WITH_WEIGHTS[kind]}" if kind in _WITH_WEIGHTS else kind
+
+
+def _mel_statistics() -> Callable[..., Embedder]:
+    from calibration.embedders.mel_statistics import MelStatisticsEmbedder
+
+    return MelStatisticsEmbedder
+
+
+def _log_mel() -> Callable[..., Embedder]:
+    from calibration.embedders.mel_statistics import LogMelEmbedder
+
+    return LogMelEmbedder
+
+
+# Imported when chosen: most of them need torch.
+_MAKERS: dict[str, Callable[[], Callable[..., Embedder]]] = {
+    "mel-statistics": _mel_statistics,
+    "log-mel": _log_mel,
+}
+_WITH_WEIGHTS: dict[str, str] = {}
