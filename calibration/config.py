@@ -1,0 +1,171 @@
+"""The settings of a calibration: one TOML file, a table for each step; what is left out is chosen.
+
+Where a setting is None, `calibration.pipeline` chooses by the modality and says what it chose in
+the report. Everything that was used is written into the report and the bundle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import SettingError
+from models.settings import load_settings, settings_from_dict
+from models.spec import BandPowerSpec, FeatureSpec, PsdSpec, SampleSpec, StandardiseSpec, TrMeanSpec
+
+__all__ = [
+    "CalibrationSettings",
+    "DataSettings",
+    "DecoderSettings",
+    "EvaluationSettings",
+    "FeatureSettings",
+    "LagSettings",
+    "LibrarySettings",
+    "TargetSettings",
+    "load_calibration_settings",
+    "settings_to_json",
+]
+
+_DECODERS = Literal["auto", "ridge", "selected", "roi-ensemble"]
+_FAMILIES = Literal["auto", "clip", "run", "session", "label", "segment", "random-chunk"]
+ALPHAS = tuple(float(10.0 ** (k / 2)) for k in range(0, 15))
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """What is read, where the files do not say it themselves."""
+
+    format: str | None = None  # as `calibration.readers` names it
+    mask: Path | None = None  # NIfTI
+    labels: Path | None = None  # NIfTI of ROI numbers
+    stimuli: Path | None = None  # folder of sounds, or a table
+    select: str | None = None  # part of the file names, where there are several kinds of runs
+    event_duration_s: float | None = None  # where only onsets are marked
+    rois: tuple[str, ...] = ()  # only the voxels of these
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSettings:
+    """The features of a window; at most one table."""
+
+    tr_mean: TrMeanSpec | None = None
+    psd: PsdSpec | None = None
+    band_power: BandPowerSpec | None = None
+    samples: SampleSpec | None = None
+
+    @property
+    def chosen(self) -> FeatureSpec | None:
+        """The one that was given, or None."""
+        given = [s for s in (self.tr_mean, self.psd, self.band_power, self.samples) if s]
+        if len(given) > 1:
+            raise SettingError("Give one table under [features], not several.")
+        return given[0] if given else None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """What is decoded: an embedding of the sound that was heard, or its class."""
+
+    kind: str | None = None  # "class", or an embedder: "mel-statistics", "clap:FOLDER", ...
+    stretch: Literal["clip", "window"] = "clip"  # embed the whole clip, or the window's stretch
+    download: bool = False  # weights may be fetched from the hub
+    dim: int | None = None  # keep so many principal components of the training targets
+
+
+@dataclass(frozen=True, slots=True)
+class LagSettings:
+    """From the sound to the brain's answer, s; fitted on training folds unless `fixed_s`."""
+
+    fixed_s: float | None = None
+    from_s: float | None = None
+    to_s: float | None = None
+    step_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderSettings:
+    """The decoder and what is chosen inside its folds."""
+
+    kind: _DECODERS = "auto"
+    alphas: tuple[float, ...] = ALPHAS
+    n_folds: int = 5
+    n_selected: int = 500  # voxels for each target, "selected"
+    n_rois: int = 6  # "roi-ensemble"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """What is held out, and how scores are tested."""
+
+    test: Literal["auto", "dataset", "folds"] = "auto"  # "dataset": the runs it calls test
+    family: _FAMILIES = "auto"  # what a fold holds out
+    n_folds: int | None = None  # None: one fold for each run, session or label; else 5
+    n_permutations: int = 1000
+    n_bootstrap: int = 1000
+    families: bool = True  # compare split families, to detect leaks
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySettings:
+    """The sounds that a retrieval bundle chooses from: the training stimuli unless a folder."""
+
+    folder: Path | None = None
+    max_s: float = 15.0  # of each sound
+    crossfade_s: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """Everything that a calibration can be told."""
+
+    data: DataSettings = DataSettings()
+    features: FeatureSettings = FeatureSettings()
+    standardise: StandardiseSpec | None = None
+    windows: Literal["all", "clip"] = "all"  # every window within a clip, or the one that fits best
+    target: TargetSettings = TargetSettings()
+    lag: LagSettings = LagSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    library: LibrarySettings = LibrarySettings()
+
+
+def load_calibration_settings(
+    path: Path | None, *, target: str | None = None
+) -> CalibrationSettings:
+    """Read the settings; `target` from the command line wins over the file's.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    SettingError
+        If it has an unknown key or a value of the wrong type.
+    """
+    read = (
+        settings_from_dict(CalibrationSettings, {})
+        if path is None
+        else load_settings(path, CalibrationSettings)
+    )
+    if target is None:
+        return read
+    from dataclasses import replace
+
+    return replace(read, target=replace(read.target, kind=target))
+
+
+def settings_to_json(settings: CalibrationSettings) -> dict[str, Any]:
+    """Return the settings as JSON values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        if isinstance(value, Path):
+            return value.name  # where it lay is nobody else's business
+        return "inf" if value == float("inf") else value
+
+    result: dict[str, Any] = plain(asdict(settings))
+    return result
