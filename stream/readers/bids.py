@@ -16,7 +16,7 @@ from stream.readers.nifti import read_nifti
 from stream.readers.tables import read_json, read_table
 from stream.recordings import Recording
 
-__all__ = ["inherited", "inherited_json", "is_bids_name", "read_bids", "read_bids_file"]
+__all__ = ["entities", "inherited", "inherited_json", "is_bids_name", "read_bids", "read_bids_file"]
 
 _EEG_ENDINGS = ("_eeg.vhdr", "_eeg.edf", "_eeg.bdf", "_eeg.set", "_ieeg.vhdr", "_ieeg.edf")
 _BOLD_ENDINGS = ("_bold.nii.gz", "_bold.nii")
@@ -67,7 +67,7 @@ def read_bids(
             f"sub-*_bold.nii/.nii.gz).{reason}"
         )
     fitting = [
-        path for path in found if all(_entities(path.name).get(k) == v for k, v in wishes.items())
+        path for path in found if all(entities(path.name).get(k) == v for k, v in wishes.items())
     ]
     if fitting and not any(path.exists() and path.stat().st_size for path in fitting):
         raise FileError(
@@ -129,7 +129,8 @@ def _channels(path: Path) -> ChannelTable:
     return ChannelTable({row["name"]: row["type"] for row in rows}, bads)
 
 
-def _entities(name: str) -> dict[str, str]:
+def entities(name: str) -> dict[str, str]:
+    """Return the key-value pairs of a BIDS file name, e.g. {"sub": "01", "run": "1"}."""
     pairs = (part.partition("-") for part in name.split(".")[0].split("_"))
     return {key: value for key, dash, value in pairs if dash}
 
@@ -144,15 +145,15 @@ def _levels(path: Path) -> list[Path]:
 
 def _applying(path: Path, ending: str) -> list[Path]:
     """Return all files with this ending that apply, the nearest last."""
-    wanted = _entities(path.name)
+    wanted = entities(path.name)
     found: list[Path] = []
     for folder in _levels(path):
         here = [
             item
             for item in (*folder.glob(f"*_{ending}"), *folder.glob(ending))
-            if _entities(item.name).items() <= wanted.items()
+            if entities(item.name).items() <= wanted.items()
         ]
-        found += sorted(here, key=lambda item: (len(_entities(item.name)), item.name))
+        found += sorted(here, key=lambda item: (len(entities(item.name)), item.name))
     return found
 
 

@@ -17,7 +17,15 @@ from stream.readers.tables import events_markers, read_json
 from stream.recordings import Recording, Segment
 from stream.source_info import BoldInfo
 
-__all__ = ["automatic_mask", "mask_digest", "read_nifti"]
+__all__ = [
+    "automatic_mask",
+    "check_size",
+    "events_beside",
+    "image_stem",
+    "mask_digest",
+    "read_nifti",
+    "volume_times",
+]
 
 _MASK_FRACTION = 0.25  # of the 98th percentile of the voxels' means
 _PER_SECOND = {"sec": 1.0, "msec": 1e3, "usec": 1e6}
@@ -96,13 +104,13 @@ def read_nifti(
         zooms = image.header.get_zooms()
         _space, clock = image.header.get_xyzt_units()
         affine = np.array(image.affine, dtype=np.float64)
-        _check_size(path, image)
-    stem = _stem(path)
+        check_size(path, image)
+    stem = image_stem(path)
     if sidecar is None:
         beside = path.with_name(stem + ".json")
         sidecar = read_json(beside) if beside.exists() else {}
     n = image.shape[3]
-    stamps, tr_s, regular = _volume_times(
+    stamps, tr_s, regular = volume_times(
         path, n, float(zooms[3]) if len(zooms) > 3 else 0.0, clock, sidecar, tr_s
     )
     with as_file_error(path, "NIfTI"):
@@ -132,14 +140,14 @@ def read_nifti(
         bold=BoldInfo(shape, affine, tr_s, mask_digest(inside)),
         what=path.name,
     )
-    table = Path(events) if events is not None else _events_beside(path)
+    table = Path(events) if events is not None else events_beside(path)
     markers = () if table is None else (events_markers(table, name=f"{stem}-markers"),)
     return Recording(
         path, "NIfTI", (signal,), tuple(m for m in markers if len(m.stamps)), tuple(warnings)
     )
 
 
-def _check_size(path: Path, image: Any) -> None:
+def check_size(path: Path, image: Any) -> None:
     """Refuse an image whose size, or checksum, is not what it should be."""
     if path.suffix.lower() != ".nii":
         # nibabel stops at the last voxel and so never gets to the checksum at the end.
@@ -157,7 +165,8 @@ def _check_size(path: Path, image: Any) -> None:
         )
 
 
-def _stem(path: Path) -> str:
+def image_stem(path: Path) -> str:
+    """Return the name of an image without .nii or .nii.gz."""
     name = path.name
     for ending in (".nii.gz", ".nii"):
         if name.lower().endswith(ending):
@@ -165,7 +174,7 @@ def _stem(path: Path) -> str:
     return path.stem
 
 
-def _volume_times(
+def volume_times(
     path: Path,
     n: int,
     zoom: float,
@@ -173,7 +182,28 @@ def _volume_times(
     sidecar: dict[str, Any],
     tr_s: float | None,
 ) -> tuple[NDArray[np.float64], float, bool]:
-    """Return the start of each volume, the TR, and whether the volumes are evenly spaced."""
+    """Return the start of each volume, the TR, and whether the volumes are evenly spaced.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    n : int
+        Volumes.
+    zoom : float
+        Time from volume to volume as the header has it; 0 if it says nothing.
+    clock : str
+        Unit of `zoom`: "sec", "msec", "usec" or "unknown".
+    sidecar : dict
+        Its RepetitionTime or VolumeTiming goes before the header.
+    tr_s : float, optional
+        Goes before both.
+
+    Raises
+    ------
+    FileError
+        If the TR is missing or disputed, or VolumeTiming does not fit.
+    """
     timing = sidecar.get("VolumeTiming")
     if timing is not None and tr_s is None:
         return _sparse(path, n, timing)
@@ -238,9 +268,9 @@ def _read_mask(path: Path, image: Any) -> NDArray[np.bool_]:
     return inside
 
 
-def _events_beside(path: Path) -> Path | None:
+def events_beside(path: Path) -> Path | None:
     """Return the events table named as the image is, or as the longest beginning of its name."""
-    parts = _stem(path).split("_")
+    parts = image_stem(path).split("_")
     while parts:
         table = path.with_name("_".join([*parts, "events.tsv"]))
         if table.is_symlink() or table.exists():
