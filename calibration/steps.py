@@ -7,11 +7,9 @@ that were done are there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import FileError
+from calibration.whole_file import write_whole
 
 __all__ = ["StepResult", "Steps", "array_digest"]
 
@@ -108,22 +106,5 @@ def _write(path: Path, result: StepResult) -> None:
     arrays = {name: value for name, value in result.items() if isinstance(value, np.ndarray)}
     rest = {name: value for name, value in result.items() if name not in arrays}
     text = np.frombuffer(json.dumps(rest).encode(), np.uint8)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            entries: dict[str, Any] = {_JSON: text, **arrays}
-            np.savez(file, **entries)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise FileError(
-            f"Cannot keep the step {path.name} in {path.parent}: {error.strerror or error}. Make "
-            "room there, or choose another folder."
-        ) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    entries: dict[str, Any] = {_JSON: text, **arrays}
+    write_whole(path, lambda file: np.savez(file, **entries))

@@ -68,7 +68,7 @@ def test_an_interrupted_step_leaves_nothing_and_those_before_it_stay(tmp_path: P
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(FileError, match="Cannot keep the step"):
+    with pytest.raises(FileError, match="Cannot write lag"):
         Steps(tmp_path / "file").run("lag", {}, Counted())
 
 
