@@ -15,6 +15,7 @@ __all__ = [
     "Identification",
     "area_under_curve",
     "correlations",
+    "cosines",
     "identification",
     "null_scores",
     "permutation_p",
@@ -41,6 +42,8 @@ class Identification:
     @property
     def standard_error(self) -> float:
         """Standard error of `ties_half` over predictions; candidates are shared, so it is rough."""
+        if self.n < 2:
+            return float("nan")
         return float(np.std(self.each, ddof=1) / np.sqrt(self.n))
 
 
@@ -56,42 +59,92 @@ def correlations(predictions: Array, targets: Array) -> NDArray[np.float64]:
     -------
     r : array of shape (n, m), float64
     """
-
-    def unit(rows: Array) -> NDArray[np.float64]:
-        centred = np.asarray(rows, np.float64)
-        centred = centred - centred.mean(axis=1, keepdims=True)
-        norm = np.linalg.norm(centred, axis=1, keepdims=True)
-        return np.asarray(np.where(norm > 1e-12, centred / np.maximum(norm, 1e-12), 0.0))
-
-    return unit(predictions) @ unit(targets).T
+    return _unit(_centred(predictions)) @ _unit(_centred(targets)).T
 
 
-def identification(similarity: NDArray[np.float64]) -> Identification:
-    """Score a square matrix of similarities (Brain2Music, Denk et al. 2023, arXiv:2307.11078).
+def cosines(predictions: Array, targets: Array) -> NDArray[np.float64]:
+    """Return the cosine of every prediction (row) with every target (column).
+
+    Parameters
+    ----------
+    predictions, targets : arrays of shape (n, d) and (m, d)
+        A row of zeros has no direction; it counts as 0 with everything.
+
+    Returns
+    -------
+    cosine : array of shape (n, m), float64
+    """
+    return _unit(np.asarray(predictions, np.float64)) @ _unit(np.asarray(targets, np.float64)).T
+
+
+def _centred(rows: Array) -> NDArray[np.float64]:
+    """Take each row's mean off; what rounding leaves of a constant row is 0."""
+    values = np.asarray(rows, np.float64)
+    centred = values - values.mean(axis=1, keepdims=True)
+    size = np.max(np.abs(values), axis=1, keepdims=True, initial=0.0)
+    return np.asarray(np.where(np.abs(centred) > 1e-13 * size, centred, 0.0))
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.where(norm > 1e-12, rows / np.maximum(norm, 1e-12), 0.0))
+
+
+def identification(
+    similarity: NDArray[np.float64],
+    *,
+    own: NDArray[np.integer[Any]] | None = None,
+    candidates: NDArray[np.bool_] | None = None,
+) -> Identification:
+    """Score a matrix of similarities (Brain2Music, Denk et al. 2023, arXiv:2307.11078).
 
     acc_i = 1 / (n - 1) * sum_j 1[C_ii > C_ij], averaged over i.
 
     Parameters
     ----------
-    similarity : array of shape (n, n), float64
+    similarity : array of shape (n, m), float64
         C[i, j]: how much prediction i resembles target j.
+    own : array of shape (n,), int, optional
+        Column of each prediction's own target; without it the matrix is square and i's own is i.
+    candidates : array of shape (n, m), bool, optional
+        Which wrong targets a prediction is held against (not, for example, other windows of the
+        same clip); its own column counts never. All others, if not given.
 
     Raises
     ------
     SettingError
-        If the matrix is not square, has fewer than 2 rows, or holds NaN.
+        If the matrix is not square where it must be, has fewer than 2 columns, or holds NaN, or a
+        prediction has no wrong target to be held against.
     """
     n = len(similarity)
-    if similarity.shape != (n, n) or n < 2 or np.isnan(similarity).any():
+    if (
+        similarity.ndim != 2
+        or (own is None and similarity.shape != (n, n))
+        or (own is not None and len(own) != n)
+        or n < 1
+        or similarity.shape[1] < 2
+        or np.isnan(similarity).any()
+    ):
         raise SettingError(
-            "Identification needs a square matrix of at least 2 rows without NaN, got shape "
-            f"{similarity.shape} with {int(np.isnan(similarity).sum())} NaN."
+            "Identification needs a square matrix of at least 2 rows without NaN (or the column of "
+            f"each row's own target), got shape {similarity.shape} with "
+            f"{int(np.isnan(similarity).sum())} NaN."
         )
-    own = np.diagonal(similarity)[:, None]
-    less = np.sum(similarity < own, axis=1)
-    equal = np.sum(similarity == own, axis=1) - 1  # without the target itself
-    each = (less + 0.5 * equal) / (n - 1)
-    return Identification(float(np.mean(less) / (n - 1)), float(np.mean(each)), n, each)
+    rows = np.arange(n)
+    mine = rows if own is None else np.asarray(own)
+    value = similarity[rows, mine][:, None]
+    wrong = np.ones(similarity.shape, bool) if candidates is None else candidates.copy()
+    wrong[rows, mine] = False
+    count = np.sum(wrong, axis=1)
+    if not count.all():
+        raise SettingError(
+            f"Identification needs a wrong target for every prediction, {int(np.sum(count == 0))} "
+            f"of {n} have none. Score at least two different clips."
+        )
+    less = np.sum((similarity < value) & wrong, axis=1)
+    equal = np.sum((similarity == value) & wrong, axis=1)
+    each = (less + 0.5 * equal) / count
+    return Identification(float(np.mean(less / count)), float(np.mean(each)), n, each)
 
 
 def shuffled_identification(

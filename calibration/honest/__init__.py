@@ -1,0 +1,1 @@
+"""Splits, floors, ceilings and tests that a score needs before it can be believed."""
