@@ -237,6 +237,7 @@ def _numbers(manifest: Manifest) -> Iterator[_Range]:
     yield "sound.block_s", manifest.sound.block_s, 1e-3, 600
     yield "standardise.prior_n", manifest.standardise.prior_n, 0, float("inf")
     yield "standardise.clip", manifest.standardise.clip, 0, 1e6
+    yield "standardise.forget_n", manifest.standardise.forget_n, 1, float("inf")
     yield from _feature_numbers(manifest.features)
     chain = manifest.chain
     if isinstance(chain, DirectChain):
@@ -279,6 +280,7 @@ def _feature_numbers(spec: FeatureSpec) -> Iterator[_Range]:
         yield "features.window_s", spec.window_s, 1e-3, 3_600
         yield "features.hop_volumes", spec.hop_volumes, 1, 10_000
         yield "features.start_volume", spec.start_volume, 0, 1_000_000
+        yield "features.n_delays", spec.n_delays, 1, 1_000
 
 
 def _check_texts(manifest: Manifest) -> None:

@@ -81,12 +81,17 @@ class SampleSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrMeanSpec:
-    """Sliding-TR average: the mean of ceil(window_s / TR) volumes."""
+    """Sliding-TR average: the mean of ceil(window_s / TR) volumes.
+
+    With `n_delays` a feature vector holds as many averages, oldest first, each one volume after the
+    other: a finite impulse response, for voxels whose answers come at different times.
+    """
 
     kind: Literal["tr_mean"] = "tr_mean"
     window_s: float = 4.5
     hop_volumes: int = 1
     start_volume: int = 0  # volumes left out at the start of a run (dummies)
+    n_delays: int = 1
 
 
 FeatureSpec: TypeAlias = PsdSpec | BandPowerSpec | SampleSpec | TrMeanSpec
@@ -99,11 +104,17 @@ class StandardiseSpec:
     `causal` starts from the mean and variance of the calibration set, taken as `prior_n` windows,
     and goes on learning from the windows that come (never from the future). `offline` takes the
     mean and the standard deviation of the whole run.
+
+    For BOLD, whose baseline is another in each session and drifts: a small `prior_n` finds the
+    baseline, a `forget_n` of some minutes follows the drift, and `learn` "mean" keeps the spread of
+    the calibration set, which a jump of the baseline would otherwise widen.
     """
 
     mode: Literal["causal", "offline", "none"] = "causal"
     prior_n: float = float("inf")  # inf: keep the calibration statistics for ever
     clip: float = 8.0  # standard deviations; 0: no clipping
+    forget_n: float = float("inf")  # windows; older ones fade exponentially. inf: they all count
+    learn: Literal["mean_std", "mean"] = "mean_std"  # what goes on learning
 
 
 def spec_to_json(spec: Any) -> dict[str, Any]:

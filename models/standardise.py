@@ -12,6 +12,7 @@ __all__ = ["Standardiser", "standardise_batch", "standardise_offline", "statisti
 
 # A spread below this share of the mean is rounding noise of float32 features (epsilon 1.2e-7).
 _FLAT = 2e-7
+_AT_ONCE = 1 << 20  # values
 
 
 def statistics(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -48,6 +49,10 @@ class Standardiser:
     session are added one by one. A window is judged by those before it, so that an unusual one
     does not hide itself. With an infinite prior the calibration statistics stay for ever, and each
     vector is treated alike: what a bundle was scored with. The mode `none` passes values through.
+
+    With a finite `forget_n` what is behind the statistics never count for more than so many,
+    which makes them exponential averages with that time constant; a prior larger than that counts
+    as `forget_n` windows. With `learn` "mean" the spread of the calibration set stays.
 
     A feature that never varied in calibration comes out as 0 until it varies. A value that is not
     finite comes out as 0 (the mean), is not learned from, and counts in `n_invalid`.
@@ -88,11 +93,14 @@ class Standardiser:
     def reset(self) -> None:
         """Go back to the calibration statistics."""
         self.n_invalid = 0
-        self._n = np.full(self.n_features, self._spec.prior_n)
+        spec = self._spec
+        self._forgets = bool(np.isfinite(spec.forget_n))
+        self._n = np.full(self.n_features, min(spec.prior_n, spec.forget_n))
         self._mean = self._prior_mean.copy()
-        self._learns = self._spec.mode == "causal" and np.isfinite(self._spec.prior_n)
+        self._learns = spec.mode == "causal" and bool(np.isfinite(self._n[:1]).all())
+        self._learns_std = self._learns and spec.learn == "mean_std"
         # Sum of squared deviations (Welford); without learning only the deviation is needed.
-        self._m2 = self._prior_std**2 * self._n if self._learns else self._prior_std
+        self._m2 = self._prior_std**2 * self._n if self._learns_std else self._prior_std
         self._scale = _scale(self._mean, self._prior_std)
 
     def push(self, values: ArrayLike) -> NDArray[np.float32]:
@@ -115,33 +123,55 @@ class Standardiser:
         if self._spec.mode == "none":
             return rows.astype(np.float32)
         result = np.empty(rows.shape, dtype=np.float32)
-        for row, out in zip(np.atleast_2d(rows), np.atleast_2d(result), strict=True):
-            self._step(row, out)
+        # Without learning all rows are treated alike, so that many go at once.
+        several = 1 if self._learns else max(1, _AT_ONCE // max(self.n_features, 1))
+        many, outs = np.atleast_2d(rows), np.atleast_2d(result)
+        for at in range(0, len(many), several):
+            if self._learns:
+                self._step(many[at], outs[at])
+            else:
+                outs[at : at + several] = self._judge(many[at : at + several])[0]
         return result
 
-    def _step(self, row: NDArray[np.float64], out: NDArray[np.float32]) -> None:
-        deviation = row - self._mean
+    def _judge(
+        self, rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], bool]:
+        """Return what comes out, the deviations, which values are good, and whether all are."""
+        deviation = rows - self._mean
         good = np.isfinite(deviation)
         whole = bool(good.all())
         if not whole:
             self.n_invalid += int(good.size - np.count_nonzero(good))
             deviation[~good] = 0.0
-        out[:] = _clip(deviation / self._scale, self._spec.clip)
-        if self._learns:
-            self._n += good
-            self._mean += deviation / self._n
+        return _clip(deviation / self._scale, self._spec.clip), deviation, good, whole
+
+    def _step(self, row: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+        out[:], deviation, good, whole = self._judge(row)
+        self._n += good
+        self._mean += deviation / self._n
+        if self._learns_std:
             # Where the value was left out the deviation is 0, so nothing is added.
-            self._m2 += deviation * (np.where(good, row, self._mean) - self._mean)
+            self._m2 += deviation * (
+                (row if whole else np.where(good, row, self._mean)) - self._mean
+            )
             self._scale = _scale(self._mean, np.sqrt(self._m2 / self._n))
+        if self._forgets:
+            # All that is known counts as forget_n windows at most, before the next is added.
+            self._fade()
+
+    def _fade(self) -> None:
+        over = self._n > self._spec.forget_n
+        if not over.any():
+            return
+        if self._learns_std:
+            self._m2[over] *= self._spec.forget_n / self._n[over]
+        self._n[over] = self._spec.forget_n
 
 
 def standardise_batch(
     spec: StandardiseSpec, values: ArrayLike, mean: ArrayLike, std: ArrayLike
 ) -> NDArray[np.float32]:
-    """Standardise a whole run as `Standardiser` would, window by window, but all at once.
-
-    The running statistics come from cumulative sums rather than from updates, so the two check
-    each other. Mode `offline` is refused as there.
+    """Standardise a whole run as `Standardiser` does, window by window: equal bit for bit.
 
     Parameters
     ----------
@@ -156,28 +186,15 @@ def standardise_batch(
     Raises
     ------
     SettingError
-        If settings, statistics or shapes are not usable.
+        If settings, statistics or shapes are not usable; mode `offline` is refused.
     """
-    n_features = Standardiser(spec, mean, std).n_features  # checks all settings
-    rows = np.asarray(values, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] != n_features:
-        raise SettingError(f"Expected values of shape (n, {n_features}), got {rows.shape}.")
-    if spec.mode == "none":
-        return rows.astype(np.float32)
-    prior_mean, prior_std = _check_statistics(mean, std)
-    good = np.isfinite(rows)
-    if np.isinf(spec.prior_n):
-        deviation = np.where(good, rows - prior_mean, 0.0)
-        return _clip(deviation / _scale(prior_mean, prior_std), spec.clip).astype(np.float32)
-    # Sums of the windows before each one, around the prior mean to keep them small.
-    centred = np.where(good, rows - prior_mean, 0.0)
-    n = spec.prior_n + _before(good.astype(np.float64))
-    shift = _before(centred) / n
-    square = (spec.prior_n * prior_std**2 + _before(centred**2)) / n - shift**2
-    running_mean = prior_mean + shift
-    scale = _scale(running_mean, np.sqrt(np.maximum(square, 0.0)))
-    deviation = np.where(good, rows - running_mean, 0.0)
-    return _clip(deviation / scale, spec.clip).astype(np.float32)
+    standardiser = Standardiser(spec, mean, std)
+    rows = np.asarray(values)
+    if rows.ndim != 2 or rows.shape[1] != standardiser.n_features:
+        raise SettingError(
+            f"Expected values of shape (n, {standardiser.n_features}), got {rows.shape}."
+        )
+    return standardiser.push(rows)
 
 
 def standardise_offline(
@@ -208,11 +225,6 @@ def standardise_offline(
     return _clip(deviation / _scale(mean, std), clip).astype(np.float32)
 
 
-def _before(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cumulative sum of the rows above each row."""
-    return np.cumsum(values, axis=0) - values
-
-
 def _scale(mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what to divide by: the deviation, or infinity where the feature does not vary."""
     return np.where(std > _FLAT * np.abs(mean), std, np.inf)
@@ -226,6 +238,12 @@ def _check_spec(spec: StandardiseSpec) -> None:
     if spec.mode not in ("causal", "offline", "none"):
         raise SettingError(
             f"Expected standardise.mode 'causal', 'offline' or 'none', got {spec.mode!r}."
+        )
+    if spec.learn not in ("mean_std", "mean"):
+        raise SettingError(f"Expected standardise.learn 'mean_std' or 'mean', got {spec.learn!r}.")
+    if not spec.forget_n >= 1:
+        raise SettingError(
+            f"Expected standardise.forget_n of 1 window or more, got {spec.forget_n}."
         )
     if not spec.prior_n > 0:
         raise SettingError(

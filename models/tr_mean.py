@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,28 +127,34 @@ class TrMeanExtractor:
     def __init__(self, spec: TrMeanSpec, *, sfreq_hz: float, n_channels: int) -> None:
         self._n, self._hop, self._dummies = _plan(spec, sfreq_hz)
         self._n_voxels = n_channels
-        self._volumes: deque[NDArray[np.float32]] = deque(maxlen=self._n)
+        self._n_delays = spec.n_delays
+        self._span = self._n + spec.n_delays - 1
+        self._volumes: deque[NDArray[np.float32]] = deque(maxlen=self._span)
         self.reset()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(voxels,)."""
-        return (self._n_voxels,)
+        """(voxels,), or (delays, voxels) with several."""
+        return (self._n_voxels,) if self._n_delays == 1 else (self._n_delays, self._n_voxels)
 
     @property
     def n_features(self) -> int:
-        """Voxels."""
-        return self._n_voxels
+        """Voxels times delays."""
+        return self._n_voxels * self._n_delays
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """E.g. "voxel 3"."""
-        return tuple(f"voxel {voxel}" for voxel in range(self._n_voxels))
+        """E.g. "voxel 3", or "voxel 3, 2 volumes ago" with several delays."""
+        names = tuple(f"voxel {voxel}" for voxel in range(self._n_voxels))
+        if self._n_delays == 1:
+            return names
+        ages = range(self._n_delays - 1, -1, -1)
+        return tuple(f"{name}, {age} volumes ago" for age in ages for name in names)
 
     @property
     def window_samples(self) -> int:
-        """Volumes averaged."""
-        return self._n
+        """Volumes that a feature vector spans."""
+        return self._span
 
     @property
     def hop_samples(self) -> int:
@@ -163,12 +170,13 @@ class TrMeanExtractor:
             if index < self._start:
                 continue
             self._volumes.append(volume.copy())  # the caller may use its memory again
-            if index + 1 - self._start < self._n:
+            if index + 1 - self._start < self._span:
                 continue
-            total = np.zeros(self._n_voxels)
-            for kept in self._volumes:
-                total += kept
-            values = (total / self._n).astype(np.float32)
+            rows = np.zeros((self._n_delays, self._n_voxels))
+            for delay, total in enumerate(rows):
+                for kept in islice(self._volumes, delay, delay + self._n):
+                    total += kept
+            values = (rows / self._n).astype(np.float32).ravel()
             values.setflags(write=False)
             features.append(Feature(self._start, index + 1, values))
             self._start += self._hop
@@ -189,17 +197,22 @@ def batch_tr_mean(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Sliding-TR averages of a whole run, see `models.features.batch_features`."""
     n, hop, dummies = _plan(spec, sfreq_hz)
-    starts = np.arange(dummies, len(samples) - n + 1, hop)
-    total = np.zeros((len(starts), samples.shape[1]))
-    for offset in range(n):
-        total += samples[starts + offset]
-    return starts, starts + n, (total / n).astype(np.float32)
+    span = n + spec.n_delays - 1
+    starts = np.arange(dummies, len(samples) - span + 1, hop)
+    n_voxels = samples.shape[1]
+    values = np.empty((len(starts), n_voxels * spec.n_delays), np.float32)
+    for delay in range(spec.n_delays):
+        total = np.zeros((len(starts), n_voxels))
+        for offset in range(delay, delay + n):
+            total += samples[starts + offset]
+        values[:, delay * n_voxels : (delay + 1) * n_voxels] = total / n
+    return starts, starts + span, values
 
 
 def _plan(spec: TrMeanSpec, sfreq_hz: float) -> tuple[int, int, int]:
-    if spec.hop_volumes < 1 or spec.start_volume < 0:
+    if spec.hop_volumes < 1 or spec.start_volume < 0 or spec.n_delays < 1:
         raise SettingError(
-            f"Expected hop_volumes of 1 or more and start_volume of 0 or more, got "
-            f"{spec.hop_volumes} and {spec.start_volume}."
+            f"Expected hop_volumes and n_delays of 1 or more and start_volume of 0 or more, got "
+            f"{spec.hop_volumes}, {spec.n_delays} and {spec.start_volume}."
         )
     return n_volumes(spec.window_s, tr_s=1.0 / sfreq_hz), spec.hop_volumes, spec.start_volume
