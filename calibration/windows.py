@@ -221,10 +221,8 @@ def make_samples(
         at = np.nonzero(rows.run == number)
         x[at] = run.values[rows.window[at]]
         sessions[at], names[at] = run.run.session, run.run.run
-    first = [
-        (runs[number], event) for number, event in zip(rows.run[:, 0], rows.event, strict=True)
-    ]
-    events = [run.run.events[event] for run, event in first]
+    first = [runs[number].run for number in rows.run[:, 0]]
+    events = [run.events[event] for run, event in zip(first, rows.event[:, 0], strict=True)]
     clips = [event.stimulus for event in events]
     order = [
         number * 1e6 + runs[number].t_start_s[window]
