@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.errors import FileError
 
-__all__ = ["Dataset", "Event", "Run", "Stimulus", "VoxelSpace"]
+__all__ = ["Dataset", "Epochs", "Event", "Run", "Stimulus", "VoxelSpace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,9 @@ class VoxelSpace:
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]  # (4, 4) voxel to mm
-    mask: NDArray[np.bool_]  # `shape`; its true voxels in C order are the columns
+    # `shape`; its true voxels in C order are the columns. All false where a recording of a stream
+    # tells the digest of its mask and not the mask.
+    mask: NDArray[np.bool_]
     rois: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)  # name -> columns
     mask_sha256: str = ""  # as `stream.source_info` has it
 
@@ -77,8 +79,43 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Epochs:
+    """Samples of one person that somebody cut out of the runs already: no lag or window is left.
+
+    Each row is the whole answer to one stretch of a stimulus. Rows of the same stimulus and
+    stretch are repetitions; `calibration.data.repetitions` makes a dimension of them.
+    """
+
+    participant: str
+    values: NDArray[np.float32]  # (n, n_voxels)
+    stimulus: NDArray[np.str_]  # (n,) id of what was heard
+    start_s: NDArray[np.float64]  # (n,) the stretch in the stimulus; NaN: all of it
+    stop_s: NDArray[np.float64]  # (n,)
+    session: NDArray[np.str_]  # (n,) "" where the file does not say
+    run: NDArray[np.str_]  # (n,)
+    part: NDArray[np.str_]  # (n,) "train", "test" or ""
+
+    def __post_init__(self) -> None:
+        n = len(self.values)
+        columns = (self.stimulus, self.start_s, self.stop_s, self.session, self.run, self.part)
+        if self.values.ndim != 2 or any(len(column) != n for column in columns):
+            raise FileError(
+                f"Epochs need as many rows in every column, got values {self.values.shape} and "
+                f"{[len(column) for column in columns]}."
+            )
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """The runs that were read, and the stimuli that they mention."""
+    """The runs that were read, and the stimuli that they mention.
+
+    Voxels of several people rarely agree: `space` is that of all of them or None, `spaces` names
+    each person's. A data set holds runs, or `epochs` where only averaged samples were published.
+    """
 
     path: Path
     format: str
@@ -89,21 +126,29 @@ class Dataset:
     space: VoxelSpace | None = None
     unit: str = "V"
     warnings: tuple[str, ...] = ()
+    epochs: tuple[Epochs, ...] = ()  # one a person
+    spaces: Mapping[str, VoxelSpace] = field(default_factory=dict)  # by participant
 
     @property
     def participants(self) -> tuple[str, ...]:
         """Names of the participants, in order."""
-        return tuple(dict.fromkeys(run.participant for run in self.runs))
+        names = [run.participant for run in self.runs] + [e.participant for e in self.epochs]
+        return tuple(dict.fromkeys(names))
+
+    def space_of(self, participant: str) -> VoxelSpace | None:
+        """Return where one person's columns lie; None for EEG, or where nobody said."""
+        return self.spaces.get(participant, self.space)
 
     def of(self, participant: str) -> tuple[Run, ...]:
-        """Return the runs of one participant.
+        """Return the runs of one participant; "01" is found as "sub-01" too.
 
         Raises
         ------
         FileError
             If there are none.
         """
-        runs = tuple(run for run in self.runs if run.participant == participant)
+        names = (participant, f"sub-{participant}")
+        runs = tuple(run for run in self.runs if run.participant in names)
         if not runs:
             raise FileError(
                 f"Participant {participant!r} is not in {self.path.name}, which has "
