@@ -313,9 +313,9 @@ def _ceiling(
         half = clip_table(np.asarray(mine, np.float64)[whole], some, units=some.clip)
         other = half.average(np.asarray(theirs, np.float64)[whole])
         for person in np.unique(half.person):
-            rows = np.flatnonzero(half.person == person)
-            if len(rows) > 1:
-                pairs = similarities(half.predictions[rows], other[rows], metric=metric)
+            mine_too = np.flatnonzero(half.person == person)
+            if len(mine_too) > 1:
+                pairs = similarities(half.predictions[mine_too], other[mine_too], metric=metric)
                 found.append(identification(pairs).ties_half)
     return float(np.mean(found)) if found else None, "split-half"
 

@@ -151,8 +151,8 @@ def given_split(samples: Samples, test: NDArray[np.bool_]) -> Split:
     both = np.intersect1d(trial[test], trial[~test])
     if len(both):
         why = (
-            f"Leaky: {len(both)} clips, {both[0]!r} among them, were heard by the same person in "
-            "training and in the test, so that recognising them is enough."
+            f"Leaky: {len(both)} clips, {str(both[0])!r} among them, were heard by the same person "
+            "in training and in the test, so that recognising them is enough."
         )
     else:
         why = "As the data set divides itself; no clip of a person is on both sides."
@@ -228,7 +228,7 @@ def _folds(
     if len(names) < 2:
         raise SettingError(
             f"A split by {family} needs at least 2 {_PLURAL[family]}, got {len(names)} "
-            f"({names[0]!r}). Choose another split or read more of the data set."
+            f"({str(names[0])!r}). Choose another split or read more of the data set."
         )
     first = np.full(len(names), np.inf)
     np.minimum.at(first, number, order)
