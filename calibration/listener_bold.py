@@ -7,9 +7,11 @@ is AR(1), alike in neighbouring voxels, with slow drifts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gamma
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +20,43 @@ from calibration.cochlea import band_envelopes
 from calibration.stimuli import SAMPLE_RATE_HZ, stimulus_sequence
 from models.errors import SettingError
 
-__all__ = ["BOLD_SHAPE", "BoldListener", "double_gamma_hrf"]
+__all__ = [
+    "BOLD_SHAPE",
+    "DRIFT_PERIODS_S",
+    "DRIFT_WIDTH_VOXELS",
+    "BoldListener",
+    "ar1_noise",
+    "double_gamma_hrf",
+    "slow_drift",
+    "smooth_fields",
+    "smoothing_matrix",
+]
 
 BOLD_SHAPE = (20, 10, 10)
 _FINE_HZ = 4.0  # grid on which the response is convolved
 _BASELINE, _NOISE, _DRIFT = 1_000.0, 8.0, 4.0  # scanner units: noise of 0.8 %
 _AR1 = 0.4
+DRIFT_PERIODS_S = (180.0, 420.0)
+DRIFT_WIDTH_VOXELS = 2.5  # how far drifts are alike, standard deviation of a Gaussian
 
 
-def double_gamma_hrf(t_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def double_gamma_hrf(t_s: NDArray[np.float64], *, peak_s: float = 5.0) -> NDArray[np.float64]:
     """Return the canonical haemodynamic response: peak near 5 s, undershoot near 15 s, unit sum.
 
-    h(t) = g(t; 6) - g(t; 16) / 6 with g the gamma density of scale 1 s (Glover 1999's form with
-    SPM's parameters).
+    h(t) = g(t; p + 1) - g(t; p + 11) / 6 with g the gamma density of scale 1 s and p the time of
+    its peak (Glover 1999's form; SPM's parameters for p = 5 s).
+
+    Parameters
+    ----------
+    t_s : array
+        Times after a short stimulus, s.
+    peak_s : float
+        When the first gamma density peaks, s; the undershoot is as much later.
     """
     t = np.maximum(np.asarray(t_s, np.float64), 0.0)
-    response = t**5 * np.exp(-t) / gamma(6.0) - t**15 * np.exp(-t) / gamma(16.0) / 6.0
+    rise = t**peak_s * np.exp(-t) / gamma(peak_s + 1.0)
+    fall = t ** (peak_s + 10.0) * np.exp(-t) / gamma(peak_s + 11.0)
+    response = rise - fall / 6.0
     return np.asarray(response / np.sum(response))
 
 
@@ -90,8 +113,8 @@ class BoldListener:
             First the levels of the bands, then their fluctuations.
         """
         rng = np.random.default_rng([self.person, 11])
-        fields = _smooth(rng.standard_normal((2 * self.n_bands, *BOLD_SHAPE)), 1.5)
-        amount = _smooth(rng.standard_normal((1, *BOLD_SHAPE)), 2.0).ravel()
+        fields = smooth_fields(rng.standard_normal((2 * self.n_bands, *BOLD_SHAPE)), 1.5)
+        amount = smooth_fields(rng.standard_normal((1, *BOLD_SHAPE)), 2.0).ravel()
         responds = amount >= np.quantile(amount, 1.0 - self.responding)
         return np.asarray(fields.reshape(2 * self.n_bands, -1) * responds)
 
@@ -139,21 +162,15 @@ class BoldListener:
         """Return noise and drifts of a brain that hears nothing, shape (n_volumes, 2000)."""
         rng = np.random.default_rng([self.person, 12, seed])
         white = rng.standard_normal((n_volumes, *BOLD_SHAPE))
-        innovations = (0.8 * _smooth(white, 1.0) + 0.6 * rng.standard_normal(white.shape)).reshape(
-            n_volumes, -1
+        innovations = 0.8 * smooth_fields(white, 1.0) + 0.6 * rng.standard_normal(white.shape)
+        noise = ar1_noise(innovations.reshape(n_volumes, -1), _AR1)
+        smooth = (
+            smooth_fields(rng.standard_normal((2, *BOLD_SHAPE)), DRIFT_WIDTH_VOXELS)
+            for _ in DRIFT_PERIODS_S
         )
-        noise = np.empty_like(innovations)
-        noise[0] = innovations[0]
-        for k in range(1, n_volumes):
-            noise[k] = _AR1 * noise[k - 1] + np.sqrt(1.0 - _AR1**2) * innovations[k]
-        # Drifts with periods of 3 and 7 min, a phase for each voxel but smooth over the head.
-        t = np.arange(n_volumes)[:, None] * self.tr_s
-        drift = np.zeros_like(noise)
-        for period_s in (180.0, 420.0):
-            cosine, sine = _smooth(rng.standard_normal((2, *BOLD_SHAPE)), 2.5).reshape(2, -1)
-            angle = 2.0 * np.pi * t / period_s
-            drift += cosine * np.cos(angle) + sine * np.sin(angle)
-        return np.asarray(_NOISE * noise + _DRIFT * drift / np.sqrt(2.0))
+        pairs = ((pair[0].ravel(), pair[1].ravel()) for pair in smooth)
+        drift = slow_drift(pairs, np.arange(n_volumes) * self.tr_s)
+        return np.asarray(_NOISE * noise + _DRIFT * drift)
 
     def record(
         self, pcm: NDArray[np.float32], *, seed: int, n_volumes: int | None = None
@@ -180,11 +197,55 @@ def _reference_rms(listener: BoldListener) -> float:
     return float(np.sqrt(np.mean(changes[:, np.any(changes != 0.0, axis=0)] ** 2)))
 
 
-def _smooth(fields: NDArray[np.float64], width_voxels: float) -> NDArray[np.float64]:
+def ar1_noise(innovations: NDArray[Any], ar1: float) -> NDArray[Any]:
+    """Return noise in which a volume correlates `ar1` with the next; variances stay.
+
+    Parameters
+    ----------
+    innovations : array of shape (n_volumes, n_voxels)
+        Independent in time; overwritten with the noise.
+    ar1 : float
+    """
+    for k in range(1, len(innovations) if ar1 else 0):
+        innovations[k] *= np.sqrt(1.0 - ar1**2)
+        innovations[k] += ar1 * innovations[k - 1]
+    return innovations
+
+
+def slow_drift(
+    fields: Iterable[tuple[NDArray[Any], NDArray[Any]]], t_s: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Return drifts with periods of 3 and 7 min, of the variance of the fields.
+
+    Parameters
+    ----------
+    fields : iterable of pairs of arrays of shape (n_voxels,)
+        For each period the amount of its cosine and of its sine.
+    t_s : array of shape (n_volumes,)
+
+    Returns
+    -------
+    drift : array of shape (n_volumes, n_voxels), float64
+    """
+    drift = np.float64(0.0)
+    for period_s, (cosine, sine) in zip(DRIFT_PERIODS_S, fields, strict=True):
+        angle = 2.0 * np.pi * t_s[:, None] / period_s
+        drift = drift + cosine * np.cos(angle) + sine * np.sin(angle)
+    return np.asarray(drift / np.sqrt(len(DRIFT_PERIODS_S)))
+
+
+def smooth_fields(fields: NDArray[Any], width_voxels: float) -> NDArray[Any]:
     """Return fields (n, x, y, z) smoothed by a Gaussian in space, each point at unit variance."""
-    for axis, length in enumerate(BOLD_SHAPE, start=1):
-        place = np.arange(length)
-        kernel = np.exp(-0.5 * ((place[:, None] - place) / width_voxels) ** 2)
-        kernel /= np.linalg.norm(kernel, axis=1, keepdims=True)
+    for axis, length in enumerate(fields.shape[1:], start=1):
+        kernel = smoothing_matrix(length, width_voxels).astype(fields.dtype)
         fields = np.moveaxis(np.tensordot(kernel, fields, axes=(1, axis)), 0, axis)
     return fields
+
+
+def smoothing_matrix(length: int, width_voxels: float) -> NDArray[np.float64]:
+    """Return the Gaussian of `smooth_fields` along one axis; its rows have unit norm."""
+    if width_voxels <= 0.0:
+        return np.eye(length)
+    place = np.arange(length)
+    kernel = np.exp(-0.5 * ((place[:, None] - place) / width_voxels) ** 2)
+    return np.asarray(kernel / np.linalg.norm(kernel, axis=1, keepdims=True))
