@@ -1,0 +1,1 @@
+"""Torch modules of the embedded generator: codec, denoiser, vocoder, encoders and samplers."""

@@ -1,0 +1,128 @@
+"""Log mel frames to sound: Vocos in one dimension, causal, around a magnitude that the mel gives.
+
+A frame of the network is a correction of the magnitudes that the mel bands stand for (the prior of
+FreeV, arXiv:2406.08196, section 3.1) and a phase for each bin; an inverse DFT, written as a matrix
+product so that it exports, and overlap-add make the sound. Silent bands have a prior of 0: silence
+in, exact silence out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.mel import MelSpec, hann, mel_basis
+from models.nets.codec import N_MELS, from_log, to_log
+from models.nets.streaming import CausalConv, ConvNeXt, RmsNorm, State, Streamed
+
+__all__ = ["HOP", "N_FFT", "Vocoder"]
+
+HOP = 160
+N_FFT = 640
+_BINS = N_FFT // 2 + 1
+_OVERLAP = N_FFT // HOP
+_AHEAD = 4  # mel frames that the first convolution sees of the future
+
+
+class Vocoder(Streamed):
+    """Scaled mel frames, (batch, frames, 64), to blocks of sound, (batch, frames, 160).
+
+    Block j holds samples 160 j to 160 j + 159; mel frame m is centred on sample 160 m.
+
+    Parameters
+    ----------
+    width, depth : int
+        Channels inside and blocks.
+    """
+
+    # 40 ms by the first convolution, 20 ms because a sample is whole when its last window has come
+    lookahead = _AHEAD + _OVERLAP // 2
+
+    prior: Tensor
+    synthesis: Tensor
+
+    def __init__(self, *, width: int, depth: int) -> None:
+        super().__init__()
+        self.enter = CausalConv(N_MELS, width, 2 * _AHEAD + 1)
+        self.blocks = nn.ModuleList(ConvNeXt(width, expansion=3, depth=depth) for _ in range(depth))
+        self.norm = RmsNorm(width)
+        self.leave = nn.Linear(width, 3 * _BINS)
+        with torch.no_grad():
+            self.leave.weight[:_BINS].zero_()
+            self.leave.bias[:_BINS].zero_()
+        # Fixed by the front-end, so not among the weights that are stored.
+        self.register_buffer("prior", torch.from_numpy(_prior_basis()), persistent=False)
+        self.register_buffer("synthesis", torch.from_numpy(_synthesis_basis()), persistent=False)
+
+    def initial_state(self, batch: int = 1) -> State:
+        """Return the state after endless silence: of convolutions, magnitudes, overlap-add."""
+        device = self.prior.device
+        return [
+            *super().initial_state(batch),
+            torch.zeros(batch, _AHEAD, _BINS, device=device),
+            torch.zeros(batch, _OVERLAP - 1, N_FFT, device=device),
+        ]
+
+    def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return (batch, frames, 160) for scaled mel x, (batch, frames, 64), and the state."""
+        correction, after = self.corrections(x, state[:-2])
+        sound, late = self.synthesise(x, correction, state[-2:])
+        return sound, [*after, *late]
+
+    def corrections(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return log gain, real and imaginary part of each bin, (batch, frames, 3 * 321)."""
+        after: State = []
+        h, past = self.enter(x, state[0])
+        after.append(past)
+        for block, past in zip(self.blocks, state[1:], strict=True):
+            h, past = block(h, past)
+            after.append(past)
+        return self.leave(self.norm(h)), after
+
+    def synthesise(self, x: Tensor, correction: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return blocks of sound, (batch, frames, 160); to be called in full precision."""
+        level, real, imaginary = correction.float().chunk(3, dim=-1)
+        # The correction of a frame comes when the convolution has seen what follows it.
+        prior = torch.cat([state[0], self.magnitudes(x)], dim=1)
+        length = torch.rsqrt(real.square() + imaginary.square() + 1e-6)
+        magnitude = prior[:, : x.shape[1]] * torch.exp(level.clamp(-8.0, 4.0)) * length
+        spectrum = torch.cat([magnitude * real, magnitude * imaginary], dim=-1)
+        frames = torch.cat([state[1], spectrum @ self.synthesis], dim=1)
+        parts = frames.reshape(len(x), -1, _OVERLAP, HOP)  # (batch, 3 + time, 4, 160)
+        last = parts.shape[1]
+        sound = parts[:, _OVERLAP - 1 :, 0]
+        for late in range(1, _OVERLAP):
+            sound = sound + parts[:, _OVERLAP - 1 - late : last - late, late]
+        return sound, [prior[:, x.shape[1] :], frames[:, x.shape[1] :]]
+
+    def magnitudes(self, x: Tensor) -> Tensor:
+        """Return STFT magnitudes, (batch, frames, 321), that scaled mel frames stand for."""
+        # A little more than the floor, which float32 logarithms return only to 1e-6.
+        levels = torch.exp(to_log(x).clamp(max=6.0)) - 1e-5 * (1.0 + 1e-4)
+        return levels.clamp(min=0.0) @ self.prior
+
+    def sound(self, mel: Tensor) -> Tensor:
+        """Return the whole sound, (batch, 160 frames), of log mel frames (batch, frames, 64)."""
+        blocks: Tensor = self(from_log(mel))
+        return blocks.flatten(1)
+
+
+def _prior_basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Share of each mel level in each bin, (64, 321): mean of the bands above it.
+
+    The mel front-end looks through 1024 samples, the synthesis through 640: a tone is 640/1024
+    times as high there, noise sqrt(640/1024) times; between the two lies the factor .7.
+    """
+    wide = mel_basis(MelSpec()).sum(axis=1, keepdims=True)  # bands -> mean magnitude
+    narrow = mel_basis(MelSpec(n_fft=N_FFT))  # (64, 321)
+    column = np.maximum(narrow.sum(axis=0), 1e-12)
+    return np.asarray(0.7 * narrow / column / wide, np.float32)
+
+
+def _synthesis_basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Inverse real DFT and synthesis window, (2 * 321, 640): real parts, then imaginary ones."""
+    unit = np.eye(_BINS)
+    rows = np.concatenate([np.fft.irfft(unit, N_FFT), np.fft.irfft(1j * unit, N_FFT)])
+    # Squared Hann windows a quarter apart add up to 1.5. The window's middle is phase 0.
+    return np.asarray(np.fft.fftshift(rows, axes=1) * hann(N_FFT) / 1.5, np.float32)
