@@ -1,0 +1,223 @@
+"""Ridge on the most correlated features: against direct solutions, and without leaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from models.errors import SettingError
+from models.ridge.folds import group_folds
+from models.ridge.selected import SelectedRidge
+
+Array = NDArray[Any]
+
+
+def make_data(seed: int, n: int, n_features: int, n_targets: int) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    latent = rng.standard_normal((n, 4))
+    x = rng.standard_normal((n, n_features)) + latent @ rng.standard_normal((4, n_features)) + 3.0
+    y = latent @ rng.standard_normal((4, n_targets)) + rng.standard_normal((n, n_targets)) - 2.0
+    return x, y
+
+
+def reference(
+    x: Array, y: Array, k: int, alpha: float, *, intercept: str = "free"
+) -> tuple[Array, Array, Array]:
+    """One target after the other, from the definition."""
+    indices, weights, bias = [], [], []
+    for target in y.T:
+        r = np.abs(np.corrcoef(x.T, target)[-1, :-1])
+        index = np.sort(np.argsort(-r)[:k])
+        chosen = x[:, index]
+        if intercept == "free":
+            m, m_y = chosen.mean(axis=0), target.mean()
+            c = chosen - m
+            w = np.linalg.solve(c.T @ c + alpha * np.eye(len(index)), c.T @ (target - m_y))
+            b = m_y - m @ w
+        elif intercept == "penalised":
+            ones = np.column_stack([chosen, np.ones(len(x))])
+            w = np.linalg.solve(ones.T @ ones + alpha * np.eye(len(index) + 1), ones.T @ target)
+            w, b = w[:-1], w[-1]
+        else:
+            w = np.linalg.solve(chosen.T @ chosen + alpha * np.eye(len(index)), chosen.T @ target)
+            b = 0.0
+        indices.append(index)
+        weights.append(w)
+        bias.append(b)
+    return np.array(indices), np.array(weights), np.array(bias)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(8, 60),
+    n_features=st.integers(2, 50),
+    k=st.integers(1, 40),
+    intercept=st.sampled_from(["free", "penalised", "none"]),
+)
+def test_at_one_penalty_it_equals_the_direct_solution(
+    seed: int, n: int, n_features: int, k: int, intercept: str
+) -> None:
+    x, y = make_data(seed, n, n_features, 3)
+    model = SelectedRidge(
+        k,
+        [2.5],
+        fit_intercept=intercept != "none",
+        penalise_bias=intercept == "penalised",
+        n_threads=2,
+    ).fit(x, y)
+    indices, weights, bias = reference(x, y, min(k, n_features), 2.5, intercept=intercept)
+    np.testing.assert_array_equal(model.indices_, indices)
+    np.testing.assert_allclose(model.values_, weights, atol=1e-10 * np.abs(weights).max())
+    np.testing.assert_allclose(model.intercept_, bias, atol=1e-9)
+
+
+@pytest.mark.parametrize("intercept", ["free", "penalised", "none"])
+@pytest.mark.parametrize(("n", "n_features", "n_targets"), [(60, 40, 5), (40, 300, 3)])
+def test_scores_and_held_out_predictions_come_from_selection_inside_each_fold(
+    n: int, n_features: int, n_targets: int, intercept: str
+) -> None:
+    x, y = make_data(1, n, n_features, n_targets)
+    groups = np.arange(n) // 4
+    alphas = [1e3, 10.0, 0.1]
+    model = SelectedRidge(
+        12,
+        alphas,
+        cv=4,
+        fit_intercept=intercept != "none",
+        penalise_bias=intercept == "penalised",
+        keep_held_out=True,
+    ).fit(x, y, groups=groups)
+    error, spread = np.zeros((3, n_targets)), np.zeros(n_targets)
+    held_out = np.empty((3, n, n_targets))
+    for train, test in group_folds(n, 4, groups=groups):
+        spread += ((y[test] - y[train].mean(axis=0)) ** 2).sum(axis=0)
+        for a, alpha in enumerate(alphas):
+            indices, weights, bias = reference(x[train], y[train], 12, alpha, intercept=intercept)
+            for t in range(n_targets):
+                held_out[a, test, t] = x[np.ix_(test, indices[t])] @ weights[t] + bias[t]
+            error[a] += ((y[test] - held_out[a, test]) ** 2).sum(axis=0)
+    np.testing.assert_allclose(model.cv_scores_, 1 - error / spread, atol=1e-9)
+    best = np.argmax(1 - error / spread, axis=0)
+    np.testing.assert_array_equal(model.alpha_, np.array(alphas)[best])
+    expected = held_out[best, :, np.arange(n_targets)].T
+    np.testing.assert_allclose(model.held_out_, expected, atol=1e-9)
+
+
+def test_float32_stays_float32_and_close() -> None:
+    x, y = make_data(2, 300, 120, 8)
+    precise = SelectedRidge(40, [10.0, 1e3], cv=3).fit(x, y)
+    quick = SelectedRidge(40, [10.0, 1e3], cv=3).fit(x.astype("f4"), y)
+    assert quick.values_.dtype == quick.predict(x).dtype == np.float32
+    np.testing.assert_array_equal(quick.indices_, precise.indices_)
+    scale = np.abs(precise.values_).max()
+    np.testing.assert_allclose(quick.values_, precise.values_, atol=1e-5 * scale)
+    np.testing.assert_allclose(quick.predict(x), precise.predict(x), atol=2e-4)
+
+
+def test_folds_that_leave_samples_out_of_both_sides_are_respected() -> None:
+    x, y = make_data(3, 50, 30, 2)
+    gap = [(np.arange(20, 50), np.arange(0, 15)), (np.arange(0, 25), np.arange(30, 50))]
+    model = SelectedRidge(5, [1.0, 5.0], cv=gap, keep_held_out=True).fit(x, y)
+    assert np.isnan(model.held_out_[15:30]).all()
+    indices, weights, bias = reference(x[20:], y[20:], 5, float(np.ravel(model.alpha_)[0]))
+    expected = x[np.ix_(range(15), indices[0])] @ weights[0] + bias[0]
+    np.testing.assert_allclose(model.held_out_[:15, 0], expected, atol=1e-9)
+
+
+def test_one_target_may_be_a_vector_and_all_may_share_a_penalty() -> None:
+    x, y = make_data(4, 60, 20, 3)
+    one = SelectedRidge(5, [1.0, 10.0]).fit(x, y[:, 0])
+    many = SelectedRidge(5, [1.0, 10.0]).fit(x, y)
+    assert one.coef_.shape == (20,)
+    np.testing.assert_allclose(one.predict(x), many.predict(x)[:, 0], atol=1e-12)
+    shared = SelectedRidge(5, [1.0, 10.0], alpha_per_target=False).fit(x, y)
+    assert shared.alpha_ == shared.alphas_[np.argmax(many.cv_scores_.mean(axis=1))]
+
+
+def test_dense_weights_predict_the_same() -> None:
+    x, y = make_data(5, 40, 25, 4)
+    model = SelectedRidge(6, [1.0]).fit(x, y)
+    weights, bias = model.weights()
+    assert np.count_nonzero(weights) == 6 * 4
+    np.testing.assert_allclose(x @ weights + bias, model.predict(x), atol=1e-12)
+    np.testing.assert_array_equal(model.coef_, weights.T)
+
+
+def test_columns_without_variance_are_chosen_last_and_get_no_weight() -> None:
+    x, y = make_data(6, 30, 10, 2)
+    x[:, [2, 5]] = 7.0
+    x[:, 3] = 1.0
+    x[:6, 3] = 4.0  # constant where the first fold trains
+    model = SelectedRidge(8, [0.0, 1.0], cv=5).fit(x, y)
+    assert not np.isin(model.indices_, [2, 5]).any()
+    full = SelectedRidge(10, [0.0], cv=5).fit(x, y)
+    np.testing.assert_allclose(full.coef_[:, [2, 5]], 0, atol=1e-12)
+    assert np.isfinite(model.cv_scores_).all()
+
+
+def test_more_features_than_samples_without_penalty_gives_the_least_norm() -> None:
+    x, y = make_data(7, 10, 30, 2)
+    model = SelectedRidge(30, [0.0]).fit(x, y)
+    c = x - x.mean(axis=0)
+    np.testing.assert_allclose(model.coef_, (np.linalg.pinv(c) @ (y - y.mean(axis=0))).T, atol=1e-8)
+
+
+def test_pure_noise_scores_zero_inside_the_folds_and_well_outside() -> None:
+    """The danger: choose voxels from all samples, cross-validate afterwards."""
+    rng = np.random.default_rng(8)
+    n, n_features, n_targets = 240, 6_000, 40
+    x = rng.standard_normal((n, n_features)).astype(np.float32)
+    y = rng.standard_normal((n, n_targets)).astype(np.float32)
+    alphas = [1e2, 1e3]
+    honest = SelectedRidge(100, alphas, keep_held_out=True).fit(x, y).held_out_
+    leaked = np.empty_like(honest)
+    chosen = SelectedRidge(100, [1.0]).fit(x, y).indices_
+    for t in range(n_targets):
+        model = SelectedRidge(100, alphas, keep_held_out=True).fit(x[:, chosen[t]], y[:, t])
+        leaked[:, t] = model.held_out_
+    inside = [np.corrcoef(honest[:, t], y[:, t])[0, 1] for t in range(n_targets)]
+    outside = [np.corrcoef(leaked[:, t], y[:, t])[0, 1] for t in range(n_targets)]
+    assert abs(np.mean(inside)) < 3 / np.sqrt(n * n_targets) + 0.01
+    assert np.mean(outside) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"alphas": []}, "alphas"),
+        ({"alphas": [-1.0]}, "alphas"),
+        ({"n_selected": 0}, "n_selected"),
+        ({"cv": 100}, "folds"),
+        ({"n_threads": 0}, "n_threads"),
+        ({"penalise_bias": True, "fit_intercept": False}, "penalise_bias"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options: dict[str, Any], words: str) -> None:
+    x, y = make_data(9, 20, 10, 2)
+    with pytest.raises(SettingError, match=words):
+        SelectedRidge(**options).fit(x, y)
+
+
+def test_data_that_cannot_be_are_refused() -> None:
+    x, y = make_data(9, 20, 10, 2)
+    for bad_x, bad_y in ((x[:5], y), (x[:, 0], y), (np.full_like(x, np.nan), y), (x[:, :0], y)):
+        with pytest.raises(SettingError):
+            SelectedRidge().fit(bad_x, bad_y)
+    with pytest.raises(SettingError, match="not fitted"):
+        SelectedRidge().predict(x)
+    with pytest.raises(SettingError, match="features"):
+        SelectedRidge(3, [1.0]).fit(x, y).predict(x[:, :4])
+
+
+def test_scikit_learn_can_clone_and_search_it() -> None:
+    base = pytest.importorskip("sklearn.base")
+    model = SelectedRidge(7, [1.0], cv=3, penalise_bias=True)
+    assert base.clone(model).get_params() == model.get_params()
+    with pytest.raises(SettingError, match="knows"):
+        model.set_params(alpha=1)
