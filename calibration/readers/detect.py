@@ -13,6 +13,9 @@ __all__ = ["FORMATS", "detect_format", "format_module"]
 # Name -> module; in the order in which they are tried, the particular ones first.
 FORMATS = {
     "ds003720": "ds003720",
+    "ds003020": "ds003020",
+    "bdata": "bdata",
+    "nmed-t": "nmed_t",
     "bids-func": "bids_func",
     "bids-eeg": "bids_eeg",
     "nifti": "nifti_folder",

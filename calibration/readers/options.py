@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +109,8 @@ def chosen_participants(
 def part_of(*names: str) -> str:
     """Return "train" or "test" where a name of a task, run or file says so, else ""."""
     for name in names:
-        words = "".join(c.lower() if c.isalpha() else " " for c in name).split()
-        for word in words:
+        for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name):
+            word = word.lower()
             if word in ("train", "training", "trn"):
                 return "train"
             if word in ("test", "testing", "tst"):
