@@ -77,6 +77,16 @@ class WindowRows:
         """Return the number of rows."""
         return len(self.event)
 
+    def take(self, rows: NDArray[np.int64]) -> WindowRows:
+        """Return some of the rows."""
+        return WindowRows(
+            self.run[rows],
+            self.window[rows],
+            self.event[rows],
+            self.start_s[rows],
+            self.stop_s[rows],
+        )
+
 
 def choose_windows(
     runs: Sequence[RunFeatures], *, lag_s: float, choice: WindowChoice | None = None
