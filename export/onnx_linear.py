@@ -1,5 +1,8 @@
 """A linear decoder as an ONNX file: features (1, n_features) -> x W + b, reshaped, normalised.
 
+Dense, or with the few weights of each output that are not zero: 500 of 60,784 for 512 outputs are
+1 MB of weights and as much of indices instead of 124 MB, which one product would read from memory.
+
 Needs the extra `train` (the onnx package); what it writes runs without it.
 """
 
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 
-__all__ = ["check_onnx", "linear_onnx"]
+__all__ = ["check_onnx", "linear_onnx", "sparse_linear_onnx"]
 
 # Opset 18 is what TensorRT 10 is safe with; IR 8 belongs to it and loads in every runtime >= 1.14.
 _OPSET = 18
@@ -59,12 +62,90 @@ def linear_onnx(
             f"Expected weights (n_features, n_out) and bias (n_out,), got {matrix.shape} and "
             f"{offset.shape}."
         )
-    if not (np.isfinite(matrix).all() and np.isfinite(offset).all()):
-        raise SettingError("Weights and bias must be finite in float32; fit the decoder again.")
-    shape = (matrix.shape[1],) if shape is None else tuple(shape)
-    if min(shape, default=0) < 1 or int(np.prod(shape)) != matrix.shape[1]:
-        raise SettingError(f"Shape {shape} does not hold {matrix.shape[1]} outputs.")
-    return _model(matrix, offset, output, shape, normalise=normalise)
+    shape = _check_output(matrix, offset, shape)
+    check_onnx()
+    from onnx import helper, numpy_helper
+
+    tensors = [numpy_helper.from_array(matrix, "weights"), numpy_helper.from_array(offset, "bias")]
+    nodes = [helper.make_node("Gemm", ["features", "weights", "bias"], ["linear"])]
+    return _model(nodes, tensors, matrix.shape[0], output, shape, normalise=normalise)
+
+
+def sparse_linear_onnx(
+    indices: NDArray[np.integer],
+    values: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    *,
+    n_features: int,
+    output: str = "embedding",
+    shape: tuple[int, ...] | None = None,
+    normalise: bool = False,
+) -> bytes:
+    """Return a linear decoder with k weights for each output as the bytes of an ONNX file.
+
+    y_t = sum_j values[t, j] x[indices[t, j]] + bias_t, in operations that every runtime has
+    (Gather, Mul, ReduceSum); the same arguments, the same bytes.
+
+    Parameters
+    ----------
+    indices : array of shape (n_out, k), integer
+        Which features each output takes, from 0 to n_features - 1.
+    values : array of shape (n_out, k)
+        Their weights.
+    bias : array of shape (n_out,)
+    n_features : int
+        Features of one window, also those that no output takes.
+    output, shape, normalise
+        As `linear_onnx`.
+
+    Returns
+    -------
+    model : bytes
+        Input "features" (1, n_features) float32; output float32 of shape (1, *shape).
+
+    Raises
+    ------
+    SettingError
+        If shapes do not fit, an index is out of range, or a number is not finite in float32.
+    """
+    places, weights, offset = (
+        np.asarray(indices),
+        np.asarray(values, "<f4"),
+        np.asarray(bias, "<f4"),
+    )
+    if (
+        places.ndim != 2
+        or places.dtype.kind not in "iu"
+        or weights.shape != places.shape
+        or offset.shape != places.shape[:1]
+        or not places.size
+    ):
+        raise SettingError(
+            "Expected integer indices (n_out, k), values (n_out, k) and bias (n_out,), got "
+            f"{places.dtype} {places.shape}, {weights.shape} and {offset.shape}."
+        )
+    if not 0 <= int(places.min()) <= int(places.max()) < n_features <= np.iinfo(np.int32).max:
+        raise SettingError(
+            f"Expected indices from 0 to n_features - 1 = {n_features - 1}, got "
+            f"{int(places.min())} to {int(places.max())}."
+        )
+    shape = _check_output(weights, offset, shape)
+    check_onnx()
+    from onnx import helper, numpy_helper
+
+    tensors = [
+        numpy_helper.from_array(places.astype("<i4"), "indices"),
+        numpy_helper.from_array(weights, "weights"),
+        numpy_helper.from_array(offset, "bias"),
+        numpy_helper.from_array(np.array([2], np.int64), "over_chosen"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["features", "indices"], ["chosen"], axis=1),  # (1, n_out, k)
+        helper.make_node("Mul", ["chosen", "weights"], ["products"]),
+        helper.make_node("ReduceSum", ["products", "over_chosen"], ["sums"], keepdims=0),
+        helper.make_node("Add", ["sums", "bias"], ["linear"]),  # (1, n_out)
+    ]
+    return _model(nodes, tensors, n_features, output, shape, normalise=normalise)
 
 
 def check_onnx() -> None:
@@ -82,19 +163,30 @@ def check_onnx() -> None:
         )
 
 
+def _check_output(
+    weights: NDArray[np.float32], offset: NDArray[np.float32], shape: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """Return the shape of one output, after a look at the numbers."""
+    if not (np.isfinite(weights).all() and np.isfinite(offset).all()):
+        raise SettingError("Weights and bias must be finite in float32; fit the decoder again.")
+    shape = offset.shape if shape is None else tuple(shape)
+    if min(shape, default=0) < 1 or int(np.prod(shape)) != len(offset):
+        raise SettingError(f"Shape {shape} does not hold {len(offset)} outputs.")
+    return shape
+
+
 def _model(
-    matrix: NDArray[np.float32],
-    offset: NDArray[np.float32],
+    nodes: list[Any],
+    tensors: list[Any],
+    n_features: int,
     output: str,
     shape: tuple[int, ...],
     *,
     normalise: bool,
 ) -> bytes:
-    check_onnx()
+    """Return the model whose nodes make "linear" (1, n_out) of "features" (1, n_features)."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    tensors = [numpy_helper.from_array(matrix, "weights"), numpy_helper.from_array(offset, "bias")]
-    nodes: list[Any] = [helper.make_node("Gemm", ["features", "weights", "bias"], ["linear"])]
     last = "linear"
     if normalise:
         # The floor keeps an all-zero output zero instead of NaN.
@@ -109,7 +201,7 @@ def _model(
     graph = helper.make_graph(
         nodes,
         "linear",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, matrix.shape[0]])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, n_features])],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, *shape])],
         initializer=tensors,
     )
