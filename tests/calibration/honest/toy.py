@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from calibration.data.samples import Samples
 
-__all__ = ["make", "music"]
+__all__ = ["make", "music", "people_and_songs"]
 
 
 def make(
@@ -48,7 +48,7 @@ def make(
         session=repeated(session, "s1"),
         run=repeated(run, "r1"),
         previous_clip=names(previous_clip, ""),
-        order=np.arange(n) * window_s if order is None else order,
+        order=np.asarray(np.arange(n) * window_s if order is None else order, np.float64),
     )
 
 
@@ -87,3 +87,44 @@ def music(
         + np.tile(np.arange(n_windows) * 1.5, n_clips),
     )
     return samples, weights
+
+
+def people_and_songs(
+    *,
+    seed: int,
+    fingerprint: float = 0.5,
+    signal: float = 0.0,
+    n_people: int = 20,
+    n_songs: int = 10,
+    n_chunks: int = 6,
+    n_features: int = 192,
+    dim: int = 16,
+) -> Samples:
+    """Everybody hears every song once: the song's name is the recording's name.
+
+    Features are noise plus a fingerprint of the recording (person and song), and, if `signal` is
+    above 0, what the song evokes in everybody.
+    """
+    rng = np.random.default_rng(seed)
+    song_y = rng.standard_normal((n_songs, dim))
+    grid = np.meshgrid(np.arange(n_people), np.arange(n_songs), np.arange(n_chunks), indexing="ij")
+    person, song, chunk = (axis.ravel() for axis in grid)
+    mark = fingerprint * rng.standard_normal((n_people, n_songs, n_features))
+    x = mark[person, song] + rng.standard_normal((len(person), n_features))
+    evoked = rng.standard_normal((dim, n_features)) / np.sqrt(dim)
+    x += signal * song_y[song] @ evoked
+
+    def names(letter: str, numbers: NDArray[np.int64]) -> NDArray[np.str_]:
+        return np.array([f"{letter}{number:02d}" for number in numbers])
+
+    return make(
+        x,
+        song_y[song],
+        clip=names("song", song),
+        start_s=chunk * 1.0,
+        window_s=1.0,
+        person=names("p", person),
+        session=names("s", song // 5),
+        run=names("r", song),
+        order=song * 1e6 + chunk,
+    )

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
+
+from calibration.honest.leaks import LeakReport, detect_leaks, quick_predictions
+from calibration.honest.splits import Family
+from models.errors import SettingError
+from tests.calibration.honest.toy import make, music, people_and_songs
+
+_COMPARED: tuple[Family, ...] = ("random-chunk", "segment", "run", "song", "person", "both")
+
+
+def _row(report: LeakReport, family: str):  # type: ignore[no-untyped-def]
+    return next(row for row in report.families if row.family == family)
+
+
+def test_quick_decoders_are_what_scikit_learn_has() -> None:
+    rng = np.random.default_rng(0)
+    x, y, x_new = (
+        rng.standard_normal((40, 7)),
+        rng.standard_normal((40, 3)),
+        rng.standard_normal((9, 7)),
+    )
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    for decoder, reference in (
+        ("nearest", KNeighborsRegressor(n_neighbors=1)),
+        ("ridge", Ridge(alpha=40.0)),
+    ):
+        expected = reference.fit((x - mean) / std, y).predict((x_new - mean) / std)
+        found = quick_predictions(x, y, x_new, decoder=decoder)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_recognising_the_recording_is_flagged_and_named() -> None:
+    report = detect_leaks(people_and_songs(seed=0, n_people=8, n_songs=6), families=_COMPARED)
+    assert report.flagged == ("random-chunk", "segment")
+    chunk, person = _row(report, "random-chunk"), _row(report, "person")
+    assert chunk.p < 1e-3
+    assert chunk.score > 0.65
+    assert abs(person.score - 0.5) < 0.1
+    assert "depends on recognising the recording" in chunk.sentence
+    assert "segments of trials" in report.sentence
+    assert {row["family"] for row in report.to_json()["families"]} == set(_COMPARED)
+
+
+def test_real_signal_without_fingerprints_is_not_flagged() -> None:
+    samples = people_and_songs(seed=0, n_people=8, n_songs=6, fingerprint=0.0, signal=0.4)
+    report = detect_leaks(samples, families=_COMPARED)
+    assert report.flagged == ()
+    assert _row(report, "random-chunk").score > 0.7
+    assert "No split family" in report.sentence
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("signal", [0.0, 0.4])
+def test_leaks_are_found_in_all_of_50_seeds(signal: float) -> None:
+    for seed in range(50):
+        report = detect_leaks(people_and_songs(seed=seed, signal=signal), families=_COMPARED[:-1])
+        for family in ("random-chunk", "segment"):
+            row = _row(report, family)
+            assert row.flagged, (seed, row)
+            assert row.p < 1e-3
+        for family in ("run", "song", "person"):
+            assert not _row(report, family).flagged, (seed, family)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_real_signal_without_fingerprints_is_never_flagged_in_50_seeds() -> None:
+    for seed in range(50):
+        samples = people_and_songs(seed=seed, fingerprint=0.0, signal=0.3)
+        assert detect_leaks(samples, families=_COMPARED[:-1]).flagged == (), seed
+
+
+def test_a_person_with_a_map_of_their_own_is_held_against_their_other_runs() -> None:
+    # Nobody else's recordings help, but another run of the same person does: no leak.
+    parts = []
+    for person in range(4):
+        rng = np.random.default_rng(person)
+        own_map = rng.standard_normal((16, 40)) / 4.0
+        clip_y = np.random.default_rng(77).standard_normal((24, 16))
+        y = np.repeat(clip_y, 4, axis=0)
+        parts.append((y @ own_map + rng.standard_normal((96, 40)), y))
+    number = np.repeat(np.arange(24), 4)
+    samples = make(
+        np.concatenate([x for x, _ in parts]),
+        np.concatenate([y for _, y in parts]),
+        clip=np.tile(np.array([f"c{k}" for k in number]), 4),
+        start_s=np.tile(np.arange(4) * 1.5, 96),
+        person=np.repeat([f"p{k}" for k in range(4)], 96),
+        run=np.tile(np.array([f"r{k // 4}" for k in number]), 4),
+        order=np.tile(number * 6.0 + np.tile(np.arange(4) * 1.5, 24), 4),
+    )
+    report = detect_leaks(samples, families=("run", "person", "clip"), decoders=("ridge",))
+    assert _row(report, "run").score > 0.65
+    assert abs(_row(report, "person").score - 0.5) < 0.12
+    assert _row(report, "clip").shares_recordings
+    assert not _row(report, "clip").flagged
+
+
+def test_one_recording_cannot_be_judged_and_says_so() -> None:
+    samples, _ = music(n_clips=8, n_windows=4, clips_per_run=8)
+    report = detect_leaks(samples)
+    assert report.flagged == ()
+    assert "cannot be told" in report.sentence
+    assert "cannot be told" in _row(report, "random-chunk").sentence
+    assert _row(report, "person").score is None
+    assert "at least 2 people" in _row(report, "person").sentence
+
+
+def test_few_recordings_are_called_too_few() -> None:
+    samples = people_and_songs(seed=1, n_people=1, n_songs=6, n_chunks=20, fingerprint=1.0)
+    row = _row(detect_leaks(samples), "random-chunk")
+    assert not row.flagged
+    assert "6 recordings are too few" in row.sentence
+
+
+def test_many_windows_and_features_are_thinned_and_still_tell() -> None:
+    samples = people_and_songs(seed=0, n_people=8, n_songs=6, n_features=600)
+    report = detect_leaks(samples, families=_COMPARED, max_windows=250, max_features=300)
+    assert report.flagged == ("random-chunk", "segment")
+
+
+def test_one_clip_has_no_leak_to_look_for() -> None:
+    samples, _ = music(n_clips=2)
+    with pytest.raises(SettingError, match="at least 2 clips"):
+        detect_leaks(samples.take(samples.clip == "c000"))
