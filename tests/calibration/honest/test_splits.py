@@ -54,7 +54,7 @@ def test_random_chunks_put_every_trial_on_both_sides_and_say_so() -> None:
     samples = people_and_songs(seed=0, n_people=3, n_songs=3, n_chunks=20)
     trial = trial_of(samples)
     for family in ("random-chunk", "segment"):
-        split = make_splits(samples, family, n_folds=4)[0]  # type: ignore[arg-type]
+        split = make_splits(samples, family, n_folds=4)[0]
         assert set(trial[split.test]) <= set(trial[split.train])
         assert split.describe()["leaky"] is True
 

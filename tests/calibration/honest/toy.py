@@ -16,19 +16,19 @@ def make(
     *,
     clip: NDArray[np.str_],
     label: NDArray[np.str_] | None = None,
-    start_s: NDArray[np.float64] | None = None,
+    start_s: NDArray[np.floating] | None = None,
     window_s: float = 1.5,
     person: NDArray[np.str_] | None = None,
     session: NDArray[np.str_] | None = None,
     run: NDArray[np.str_] | None = None,
     previous_clip: NDArray[np.str_] | None = None,
-    order: NDArray[np.float64] | None = None,
+    order: NDArray[np.floating] | None = None,
 ) -> Samples:
     """Fill in what a test does not care about."""
     n = len(x)
     x = np.asarray(x, np.float32)
     x = x[:, None, :] if x.ndim == 2 else x
-    start_s = np.zeros(n) if start_s is None else start_s
+    start = np.zeros(n) if start_s is None else np.asarray(start_s, np.float64)
 
     def names(given: NDArray[np.str_] | None, default: str) -> NDArray[np.str_]:
         return np.full(n, default) if given is None else np.asarray(given, np.str_)
@@ -42,8 +42,8 @@ def make(
         y=np.asarray(y, np.float64),
         clip=np.asarray(clip, np.str_),
         label=names(label, ""),
-        start_s=start_s,
-        stop_s=start_s + window_s,
+        start_s=start,
+        stop_s=start + window_s,
         person=names(person, "p1"),
         session=repeated(session, "s1"),
         run=repeated(run, "r1"),
