@@ -65,7 +65,7 @@ class Resolvent:
 
     def _factor(self, alpha: float) -> Array | None:
         """Return the band's Cholesky factor, or None where rounding would swamp it."""
-            if self._smallest is not None and alpha < self._smallest[0]:
+        if self._smallest is not None and alpha < self._smallest[0]:
             self._smallest = None
         if self._smallest is not None and alpha + self._smallest[1] <= self._rounding:
             return None
