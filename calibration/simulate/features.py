@@ -19,7 +19,14 @@ from calibration.stimuli import SAMPLE_RATE_HZ, make_stimulus
 from models.errors import SettingError
 from models.mel import MelSpec, log_mel
 
-__all__ = ["STEP_S", "ClipFeatures", "SoundEmbedding", "clip_features", "clip_sound"]
+__all__ = [
+    "STEP_S",
+    "ClipFeatures",
+    "SoundEmbedding",
+    "clip_features",
+    "clip_sound",
+    "clip_statistics",
+]
 
 STEP_S = 0.5  # from vector to vector
 _WINDOW_S = 1.5  # of sound that a vector describes, around its middle
@@ -83,6 +90,7 @@ class ClipFeatures:
         )
 
 
+@lru_cache(maxsize=8)  # the one that is written is then embedded
 def clip_sound(clip: Clip) -> NDArray[np.float32]:
     """Return the sound of a clip: (n,), 16 kHz."""
     return make_stimulus(clip.label, clip.seed, clip.duration_s).pcm
@@ -101,8 +109,8 @@ def _stretches(duration_s: float, rate_hz: float, n: int) -> list[slice]:
 
 
 @lru_cache(maxsize=4096)
-def _statistics(clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the mel statistics of the windows (n_steps, 96) and of the whole clip (96,)."""
+def clip_statistics(clip: Clip) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the mel statistics of a clip's windows (n_steps, 96) and of all of it (96,)."""
     pcm = clip_sound(clip)
     mel = log_mel(pcm, MelSpec())
     rows = [mel_statistics(pcm, mel[s]) for s in _stretches(clip.duration_s, 100.0, len(mel))]
@@ -114,7 +122,7 @@ def _mel_values(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     # NumPy lets go of the interpreter in long loops: threads halve the time on two cores.
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(_statistics, clips))
+        found = list(pool.map(clip_statistics, clips))
     whole = np.array([clip_row for _, clip_row in found])[train]
     # As MelStatistics.fit has it, of the training clips.
     standard = MelStatistics(whole.mean(axis=0), np.maximum(whole.std(axis=0), 0.05))

@@ -137,6 +137,9 @@ class SimulationSettings:
     fingerprint : float
         EEG: how much each recording (a person's run) differs from the others in the spectrum of
         its noise, standard deviation of the log amplitude; it says nothing of the stimulus.
+    sound_format : {"flac", "wav"}
+        Of the sound files, 16 bits at 16 kHz. Both hold the same; 540 clips of 15 s are 110 MB
+        as FLAC and 260 MB as WAV.
     """
 
     modality: Literal["fmri", "eeg"] = "fmri"
@@ -164,6 +167,7 @@ class SimulationSettings:
     noise_percent: float = 0.8
     sfreq_hz: float = 250.0
     fingerprint: float = 0.0
+    sound_format: Literal["flac", "wav"] = "flac"
 
     def __post_init__(self) -> None:
         self._check_design()
@@ -212,6 +216,8 @@ class SimulationSettings:
                 f"clips_per_run, n_test_clips and repetitions are 1 or more, got "
                 f"{self.clips_per_run}, {self.n_test_clips} and {self.repetitions}."
             )
+        if self.sound_format not in ("flac", "wav"):
+            raise SettingError(f"sound_format is 'flac' or 'wav', got {self.sound_format!r}.")
         if self.embedding_dim < 2 or not 1 <= self.latent_dim <= self.n_features:
             raise SettingError(
                 f"The brains share 1 to {self.n_features} dimensions of the embedding (2 or more), "

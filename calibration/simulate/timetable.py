@@ -57,7 +57,7 @@ DS003720_TEST = (
 )
 # What is heard where that data set has a genre.
 GENRE_CLASSES = (
-    "piano", "flute", "chord", "drums", "speech", "vowel", "engine", "tone", "birdsong", "rain",
+    "piano", "flute", "chord", "drums", "speech", "clicks", "engine", "tone", "birdsong", "rain",
 )  # fmt: skip
 _REST_S = 9.0  # silence at the end of a run of the short timetable: the last response is recorded
 
