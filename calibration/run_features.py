@@ -25,7 +25,7 @@ class RunFeatures:
 
     run: Run
     starts: NDArray[np.int64]  # (n_windows,) first sample or volume
-    stops: NDArray[np.int64]  # (n_windows,) one past the last
+    stops: NDArray[np.int64]  # (n_windows,) one past the last; beyond the run where it was cut
     t_start_s: NDArray[np.float64]  # (n_windows,) s, from the start of the run
     t_stop_s: NDArray[np.float64]  # (n_windows,) s
     answer_s: float  # length of the stretch of stimulus that a window answers to, s
@@ -41,7 +41,11 @@ class RunFeatures:
 
 
 def run_features(
-    runs: Sequence[Run], *, features: FeatureSpec, preprocess: PreprocessSpec | None = None
+    runs: Sequence[Run],
+    *,
+    features: FeatureSpec,
+    preprocess: PreprocessSpec | None = None,
+    shortest: float = 1.0,
 ) -> tuple[RunFeatures, ...]:
     """Compute the features of runs, each by itself, exactly as a live session does.
 
@@ -51,6 +55,10 @@ def run_features(
     features : FeatureSpec
     preprocess : PreprocessSpec, optional
         What is done to a run with hindsight before (mode `offline`); nothing if not given, as live.
+    shortest : float
+        Share of a window's volumes that must be there at the end of a run of BOLD; 1: all, as live.
+        A scanner that stops with the sound cuts the last window short: at 0.5 the last clip of a
+        run of ds003720, 7 of its 10 volumes after a lag of 3, counts as well.
 
     Returns
     -------
@@ -67,10 +75,14 @@ def run_features(
             "Expected runs with the same columns, got "
             f"{sorted({run.signal.shape[1] for run in runs})}. Use one mask for all runs."
         )
-    return tuple(_one_run(run, features, preprocess) for run in runs)
+    if not 0 < shortest <= 1:
+        raise SettingError(f"Expected shortest above 0 and at most 1, got {shortest}.")
+    return tuple(_one_run(run, features, preprocess, shortest) for run in runs)
 
 
-def _one_run(run: Run, features: FeatureSpec, preprocess: PreprocessSpec | None) -> RunFeatures:
+def _one_run(
+    run: Run, features: FeatureSpec, preprocess: PreprocessSpec | None, shortest: float
+) -> RunFeatures:
     signal, report = run.signal, None
     if preprocess is not None:
         signal, report = preprocess_run(run, preprocess)
@@ -78,6 +90,10 @@ def _one_run(run: Run, features: FeatureSpec, preprocess: PreprocessSpec | None)
     plan = make_extractor(features, sfreq_hz=run.sfreq_hz, n_channels=signal.shape[1])
     if isinstance(features, TrMeanSpec):
         answer_s = n_volumes(features.window_s, tr_s=run.tr_s) * run.tr_s
+        if shortest < 1 and features.n_delays == 1:
+            starts, stops, values = _with_short_end(
+                features, signal, (starts, stops, values), plan.window_samples, shortest
+            )
     else:
         answer_s = plan.window_samples * run.tr_s
     return RunFeatures(
@@ -94,8 +110,29 @@ def _one_run(run: Run, features: FeatureSpec, preprocess: PreprocessSpec | None)
     )
 
 
+def _with_short_end(
+    features: TrMeanSpec,
+    signal: NDArray[np.float32],
+    windows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    n: int,
+    shortest: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Add the windows that the end of the run cuts short; they stop where they would have."""
+    starts, stops, values = windows
+    first = int(starts[-1]) + features.hop_volumes if len(starts) else features.start_volume
+    last = len(signal) - max(1, int(np.ceil(shortest * n - 1e-9)))
+    more = np.arange(first, last + 1, features.hop_volumes, dtype=np.int64)
+    rows = [signal[start:].mean(axis=0, dtype=np.float64) for start in more]
+    extra = np.array(rows, np.float32).reshape(len(more), signal.shape[1])
+    return (
+        np.concatenate([starts, more]),
+        np.concatenate([stops, more + n]),
+        np.concatenate([values, extra]),
+    )
+
+
 def _time_of(run: Run, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the stamps of samples; a filter's past may begin before the first."""
+    """Return the stamps of samples; a window may begin before the first, or end after the last."""
     inside = np.clip(index, 0, len(run.stamps_s) - 1)
     return np.asarray(run.stamps_s[inside] + (index - inside) * run.tr_s, np.float64)
 
@@ -135,22 +172,17 @@ def training_statistics(
     mean = (n * means).sum(axis=0) / n.sum()
     if spec is None or spec.mode != "causal" or np.isinf(spec.prior_n):
         return mean, np.sqrt((n * (stds**2 + (means - mean) ** 2)).sum(axis=0) / n.sum())
-    plain = replace(spec, clip=0.0, learn="mean")
-    square, count = np.zeros_like(mean), 0
-    for run in runs:
-        # A spread of 1 makes the standardised values the deviations themselves.
-        off = standardise_batch(plain, run.values, mean, np.maximum(1.0, np.abs(mean)))
-        scaled = off.astype(np.float64)[_settled(spec, len(off)) :]
-        square += (scaled**2).sum(axis=0)
-        count += len(scaled)
     within = np.sqrt((n * stds**2).sum(axis=0) / n.sum())
-    spread = np.sqrt(square / max(count, 1)) * np.maximum(1.0, np.abs(mean))
-    return mean, np.where(within > 0, spread, 0.0)
-
-
-def _settled(spec: StandardiseSpec, n_windows: int) -> int:
-    """Return the windows after which the prior mean weighs little, at most half of a run."""
-    return int(min(3 * spec.prior_n, n_windows // 2))
+    if spec.forget_n == np.inf:
+        return mean, within
+    # Each run from its own mean: how far a baseline jumps between runs is not what is divided by.
+    plain = replace(spec, clip=0.0, learn="mean", prior_n=spec.forget_n)
+    square, unit = np.zeros_like(mean), np.maximum(1.0, np.abs(mean))
+    for run, own in zip([run for run in runs if len(run.values)], means, strict=True):
+        square += (standardise_batch(plain, run.values, own, unit).astype(np.float64) ** 2).sum(
+            axis=0
+        )
+    return mean, np.where(within > 0, np.sqrt(square / n.sum()) * unit, 0.0)
 
 
 def standardise_runs(

@@ -90,8 +90,10 @@ def average_at(
     Raises
     ------
     SettingError
-        If a stimulus is answered by volumes that the run does not have.
+        If a stimulus is answered by volumes that the run does not have, or there are delays.
     """
+    if spec.n_delays != 1:
+        raise SettingError("Averages at onsets are taken one by one; set n_delays to 1.")
     run = check_samples(volumes, np.shape(volumes)[-1])
     rows = []
     for onset in np.asarray(onsets_s, dtype=np.float64):

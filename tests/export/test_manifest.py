@@ -19,7 +19,7 @@ from export.manifest import (
 )
 from export.strict_json import parse_object
 from models.errors import BundleError, SettingError
-from models.spec import BandPowerSpec, InputSpec, PsdSpec, SampleSpec, TrMeanSpec
+from models.spec import BandPowerSpec, InputSpec, PsdSpec, SampleSpec, StandardiseSpec, TrMeanSpec
 from tests.export.bundles import direct_parts, retrieval_parts
 
 
@@ -112,6 +112,27 @@ def test_a_bold_manifest_comes_back() -> None:
 def test_an_entry_that_cannot_be_is_refused_by_name(path: str, value: Any, words: str) -> None:
     with pytest.raises(BundleError, match=words):
         manifest_from_json(changed(path, value))
+
+
+def test_a_bundle_without_the_newer_entries_is_read_and_means_the_same() -> None:
+    made = replace(
+        manifest(),
+        input=InputSpec(modality="bold", n_channels=3, sfreq_hz=0.5, unit="a.u."),
+        features=TrMeanSpec(),
+        standardise=StandardiseSpec(prior_n=20.0),
+    )
+    values = json.loads(manifest_to_json(made))
+    del values["standardise"]["forget_n"], values["standardise"]["learn"]
+    del values["features"]["n_delays"]
+    assert manifest_from_json(json.dumps(values).encode()) == made
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [("forget_n", 0.5), ("forget_n", -1.0), ("learn", "std"), ("learn", 1)]
+)
+def test_what_is_forgotten_and_learned_is_held_to_its_range(entry: str, value: Any) -> None:
+    with pytest.raises(BundleError, match=entry):
+        manifest_from_json(changed(f"standardise.{entry}", value))
 
 
 def test_a_missing_entry_is_named() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,8 @@ from models.spec import StandardiseSpec
 from models.standardise import Standardiser, standardise_batch, standardise_offline, statistics
 from tests.models.chunks import cut
 
+Learn = Literal["mean_std", "mean"]
+
 
 def features(n: int, n_features: int, seed: int) -> NDArray[np.float32]:
     """log10 PSD of EEG: around -12, with a drift."""
@@ -21,30 +25,110 @@ def features(n: int, n_features: int, seed: int) -> NDArray[np.float32]:
     return (-12 + drift + 0.5 * rng.standard_normal((n, n_features))).astype(np.float32)
 
 
+def by_weights(
+    spec: StandardiseSpec,
+    values: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Standardise by weighted means over all that came before, each written out anew.
+
+    What is known counts for n windows: the prior for min(prior_n, forget_n), each window for one.
+    Before the next window is added, all weights shrink so that they sum to forget_n at most.
+    """
+    n, n_features = values.shape
+    out = np.zeros(values.shape)
+    for k in range(n_features):
+        weights, rows = np.array([min(spec.prior_n, spec.forget_n)]), np.array([mean[k]])
+        for t in range(n):
+            centre = np.average(rows, weights=weights)
+            # The prior is itself a set of windows with a spread.
+            square = np.average((rows - centre) ** 2, weights=weights)
+            square += weights[0] / weights.sum() * std[k] ** 2
+            spread = np.sqrt(square) if spec.learn == "mean_std" else std[k]
+            if np.isfinite(values[t, k]):
+                out[t, k] = (values[t, k] - centre) / spread
+                weights, rows = np.append(weights, 1.0), np.append(rows, values[t, k])
+                if weights.sum() > spec.forget_n:
+                    weights = weights * (spec.forget_n / weights.sum())
+    return np.clip(out, -spec.clip, spec.clip) if spec.clip else out
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     prior_n=st.sampled_from([0.5, 1.0, 37.0, 1e6, float("inf")]),
+    forget_n=st.sampled_from([1.0, 12.5, 60.0, float("inf")]),
+    learn=st.sampled_from(["mean_std", "mean"]),
     clip=st.sampled_from([0.0, 2.0, 8.0]),
     bad=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_streaming_in_chunks_equals_batch(
-    prior_n: float, clip: float, bad: bool, seed: int
+def test_streaming_in_chunks_equals_batch_bit_for_bit(
+    prior_n: float, forget_n: float, learn: Learn, clip: float, bad: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     values = features(120, 5, seed)
     if bad:
         values[rng.random(values.shape) < 0.1] = np.nan
         values[5, 1] = np.inf
-    spec = StandardiseSpec(prior_n=prior_n, clip=clip)
+    spec = StandardiseSpec(prior_n=prior_n, clip=clip, forget_n=forget_n, learn=learn)
     mean, std = statistics(features(200, 5, seed + 1))
     stream = Standardiser(spec, mean, std)
     ours = np.concatenate([stream.push(chunk) for chunk in cut(values, rng, longest=20)])
     batch = standardise_batch(spec, values, mean, std)
-    np.testing.assert_allclose(ours, batch, rtol=1e-5, atol=1e-5)
+    assert ours.tobytes() == batch.tobytes()
     assert ours.dtype == batch.dtype == np.float32
     assert np.isfinite(ours).all()
     assert stream.n_invalid == np.count_nonzero(~np.isfinite(values))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    prior_n=st.sampled_from([0.5, 3.0, 40.0]),
+    forget_n=st.sampled_from([1.0, 12.5, 60.0, float("inf")]),
+    learn=st.sampled_from(["mean_std", "mean"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_running_statistics_equal_weighted_means_of_all_that_came_before(
+    prior_n: float, forget_n: float, learn: Learn, seed: int
+) -> None:
+    values = features(50, 3, seed)
+    values[7, 1] = np.nan
+    spec = StandardiseSpec(prior_n=prior_n, clip=0.0, forget_n=forget_n, learn=learn)
+    mean, std = statistics(features(200, 3, seed + 1))
+    expected = by_weights(spec, values.astype(np.float64), mean, std)
+    np.testing.assert_allclose(
+        standardise_batch(spec, values, mean, std), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_forgetful_standardiser_follows_a_drift_and_finds_a_new_baseline() -> None:
+    rng = np.random.default_rng(0)
+    n = 410
+    fast = rng.standard_normal((n, 50))
+    drift = np.linspace(0.0, 6.0, n)[:, np.newaxis] + 4.0  # another session: 4 deviations higher
+    mean, std = np.zeros(50), np.ones(50)
+    late = slice(60, None)
+
+    def error(spec: StandardiseSpec) -> float:
+        ours = standardise_batch(spec, fast + drift, mean, std)
+        return float(np.sqrt(np.mean((ours[late] - fast[late]) ** 2)))
+
+    kept = error(StandardiseSpec())
+    remembers = error(StandardiseSpec(prior_n=5, learn="mean"))
+    forgets = error(StandardiseSpec(prior_n=5, learn="mean", forget_n=40))
+    assert forgets < 0.7 < 1.8 < remembers < kept
+    # A spread that goes on learning takes the jump of the baseline for noise.
+    spread = standardise_batch(StandardiseSpec(prior_n=20), fast + drift, mean, std)
+    assert spread[late].std(axis=0).mean() < 0.8
+
+
+def test_without_a_limit_nothing_is_forgotten() -> None:
+    values = features(60, 3, seed=8)
+    prior = statistics(features(50, 3, seed=9))
+    plain = standardise_batch(StandardiseSpec(prior_n=5), values, *prior)
+    far = standardise_batch(StandardiseSpec(prior_n=5, forget_n=1e9), values, *prior)
+    assert plain.tobytes() == far.tobytes()
 
 
 def test_each_window_is_judged_by_the_prior_and_the_windows_before_it() -> None:
@@ -136,6 +220,8 @@ def test_offline_cannot_run_live() -> None:
     [
         (StandardiseSpec(prior_n=0), [0.0], [1.0], "prior_n"),
         (StandardiseSpec(clip=-1), [0.0], [1.0], "clip"),
+        (StandardiseSpec(forget_n=0.5), [0.0], [1.0], "forget_n"),
+        (StandardiseSpec(learn="std"), [0.0], [1.0], "learn"),  # type: ignore[arg-type]
         (StandardiseSpec(), [0.0, 1.0], [1.0], "same features"),
         (StandardiseSpec(), [np.nan], [1.0], "finite"),
         (StandardiseSpec(), [0.0], [-1.0], "finite"),

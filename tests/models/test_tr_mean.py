@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import SettingError
-from models.features import make_extractor
+from models.features import batch_features, make_extractor
 from models.spec import TrMeanSpec
 from models.tr_mean import average_at, n_volumes, volumes_at
+from tests.models.chunks import cut
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,44 @@ def test_an_average_is_that_of_its_volumes() -> None:
         assert feature.stop - feature.start == 7
         mean = volumes[feature.start : feature.stop].astype(np.float64).mean(axis=0)
         np.testing.assert_allclose(feature.values, mean, rtol=1e-7)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n_delays=st.integers(1, 5),
+    window_s=st.sampled_from([1.5, 4.0, 9.0]),
+    hop_volumes=st.integers(1, 3),
+    start_volume=st.integers(0, 6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_delays_put_successive_averages_side_by_side_in_any_chunks(
+    n_delays: int, window_s: float, hop_volumes: int, start_volume: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    volumes = (1000 + rng.standard_normal((40, 3))).astype(np.float32)
+    one = TrMeanSpec(window_s=window_s, start_volume=start_volume)
+    spec = replace(one, n_delays=n_delays, hop_volumes=hop_volumes)
+    extractor = make_extractor(spec, sfreq_hz=1 / 1.5, n_channels=3)
+    features = [f for chunk in cut(volumes, rng, longest=9) for f in extractor.push(chunk)]
+    starts, stops, values = batch_features(spec, volumes, sfreq_hz=1 / 1.5)
+    assert [(f.start, f.stop) for f in features] == list(zip(starts, stops, strict=True))
+    np.testing.assert_array_equal(
+        np.array([f.values for f in features]).reshape(-1, 3 * n_delays), values
+    )
+    assert extractor.n_features == len(extractor.labels) == int(np.prod(extractor.shape))
+    _, _, single = batch_features(one, volumes, sfreq_hz=1 / 1.5)
+    for row, start in zip(values, starts - start_volume, strict=True):
+        np.testing.assert_array_equal(row.reshape(n_delays, 3), single[start : start + n_delays])
+    assert len(starts) == len(single[: len(single) - n_delays + 1 : hop_volumes])
+
+
+def test_delays_are_named_by_their_age() -> None:
+    extractor = make_extractor(TrMeanSpec(n_delays=2), sfreq_hz=1 / 1.5, n_channels=2)
+    assert extractor.labels[0] == "voxel 0, 1 volumes ago"
+    assert extractor.labels[3] == "voxel 1, 0 volumes ago"
+    assert extractor.window_samples == 4
+    with pytest.raises(SettingError, match="n_delays"):
+        average_at(np.zeros((20, 2)), [0.0], TrMeanSpec(n_delays=2), tr_s=1.5)
 
 
 def test_dummies_are_not_left_out_again_after_a_gap() -> None:
