@@ -10,16 +10,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from models.errors import SettingError
+from models.ridge.estimator import check_data
 from models.ridge.folds import Folds, make_folds
-from models.ridge.gram import is_finite
+from models.ridge.gram import column_means
+from models.ridge.scoring import HeldOutScores, Metric, best_alphas, check_metric
 from models.ridge.selected_solver import GramSource, InterceptKind, Shrinkage, fit_parts, score_part
 from models.ridge.selection import Array, Columns, Rows, select_in_parts
 from models.ridge.small_systems import usable_cores
 
-__all__ = ["SelectedRidge"]
+__all__ = ["SelectedRidge", "check_alphas"]
 
 _ALPHAS = tuple(float(alpha) for alpha in np.logspace(2, 7, 20))
 
@@ -37,14 +39,19 @@ class SelectedRidge:
     n_selected : int
         Features per target; all of them if there are no more.
     alphas : sequence of float
-        Penalties to choose from, each 0 or more; the largest wins a tie. With one there is nothing
-        to choose and no cross-validation.
+        Penalties to choose from, 0 or more. With one there is nothing to choose, and no
+        cross-validation.
     cv : int, iterable of (training, held-out) indices, or splitter
         As `models.ridge.folds.make_folds`.
     alpha_per_target : bool
-        One penalty for each target, or the one for all that has the largest mean R^2.
+        One penalty for each target, or one for all: the best mean score over targets.
     fit_intercept : bool
         If not, data are taken as centred.
+    metric : {"r2", "neg_mse", "correlation"}
+        What held-out predictions are scored by, as in `models.ridge.estimator.Ridge`; of equal
+        scores the larger alpha wins.
+    dtype : float32 or float64, optional
+        Of the computation; if not given, that of X (float64 where X holds integers).
     penalise_bias : bool
         Put the intercept's square into the penalty, as PyFastL2LiR does. On data that are not
         centred it is then too small: only for comparison with that package.
@@ -59,13 +66,10 @@ class SelectedRidge:
         Features of each target, rising.
     values_ : array of shape (n_targets, k), dtype of X
         Their weights.
-    intercept_ : array of shape (n_targets,), or float for a single target
-    alpha_ : array of shape (n_targets,), or float for a single target or a shared penalty
-    alphas_ : array of shape (n_alphas,)
-        The penalties, falling.
-    cv_scores_ : array of shape (n_alphas, n_targets)
-        R^2 on held-out samples, 1 - sum (y - prediction)^2 / sum (y - training mean)^2; in the
-        order of `alphas_`. Absent with one alpha and without `keep_held_out`.
+    intercept_ : array of shape (n_targets,), or float
+    alpha_ : array of shape (n_targets,), float64, or float
+    cv_scores_ : array of shape (n_alphas, n_targets), float64
+        Score for each of `alphas`, in their order; absent with one alpha.
     held_out_ : array of shape (n, n_targets) or (n,)
         Prediction of each sample at the chosen penalty by the fold that held it out, NaN where none
         did; only with `keep_held_out`.
@@ -75,11 +79,13 @@ class SelectedRidge:
     def __init__(
         self,
         n_selected: int = 500,
-        alphas: Sequence[float] = _ALPHAS,
+        alphas: Sequence[float] | NDArray[np.floating] = _ALPHAS,
         *,
         cv: int | Iterable[Sequence[Any]] | Any = 5,
         alpha_per_target: bool = True,
         fit_intercept: bool = True,
+        metric: Metric = "r2",
+        dtype: DTypeLike | None = None,
         penalise_bias: bool = False,
         keep_held_out: bool = False,
         n_threads: int | None = None,
@@ -89,6 +95,8 @@ class SelectedRidge:
         self.cv = cv
         self.alpha_per_target = alpha_per_target
         self.fit_intercept = fit_intercept
+        self.metric = metric
+        self.dtype = dtype
         self.penalise_bias = penalise_bias
         self.keep_held_out = keep_held_out
         self.n_threads = n_threads
@@ -119,7 +127,6 @@ class SelectedRidge:
         Parameters
         ----------
         X : array of shape (n_samples, n_features)
-            float32 is computed in float32, everything else in float64.
         y : array of shape (n_samples, n_targets) or (n_samples,)
         groups : array of shape (n_samples,), optional
             What must not be split between training and held-out data: run, clip or session.
@@ -133,8 +140,9 @@ class SelectedRidge:
         SettingError
             If shapes do not fit, values are not finite, or settings are not usable.
         """
-        x, targets = _check_data(X, y)
-        alphas, k, n_threads = self._check_settings(x.shape[1])
+        x, targets = check_data(X, y, dtype=self.dtype)
+        alphas = check_alphas(self.alphas)
+        k, n_threads = self._check_settings(x.shape[1])
         scored = len(alphas) > 1 or self.keep_held_out
         folds = make_folds(self.cv, len(x), groups=groups) if scored else []
         order = _fold_order(folds, len(x))
@@ -142,43 +150,38 @@ class SelectedRidge:
         shrinkage = Shrinkage(self._intercept_kind())
         parts, whole = select_in_parts(data, _positions(folds, order), k)
         grams = GramSource(data, [*parts, whole])
+        for name in ("cv_scores_", "held_out_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        self._single = np.ndim(y) == 1
 
-        n_targets = targets.shape[1]
-        best = np.zeros(n_targets, np.intp)
-        kept = None
+        chosen = np.full(targets.shape[1], alphas[0])
         if scored:
-            if self.keep_held_out:
-                kept = np.full((len(alphas), n_targets, data.n), np.nan, x.dtype)
-            error, spread = np.zeros((len(alphas), n_targets)), np.zeros(n_targets)
+            scores = HeldOutScores(self.metric, len(alphas), data.y.T)
+            shape = (len(alphas), *data.y.shape)
+            kept = np.full(shape, np.nan, x.dtype) if self.keep_held_out else None
             for part in parts:
-                error += score_part(
-                    data, part, grams, alphas,
+                score_part(
+                    data, part, grams, alphas, scores=scores,
                     shrinkage=shrinkage, n_threads=n_threads, predictions=kept,
                 )  # fmt: skip
-                y_out = data.y[:, part.held_out] - part.y_mean[:, np.newaxis]
-                spread += np.einsum("tn,tn->t", y_out, y_out)
-            explained = np.divide(error, spread, out=np.ones_like(error), where=spread > 0)
-            self.cv_scores_ = 1.0 - explained
-            if self.alpha_per_target:
-                best = np.argmax(self.cv_scores_, axis=0)
-            else:
-                best[:] = np.argmax(self.cv_scores_.mean(axis=1))
-        chosen = alphas[best]
+            by_alpha = scores.result()
+            best = best_alphas(by_alpha, alphas, per_target=self.alpha_per_target)
+            chosen = alphas[best]
+            if len(alphas) > 1:
+                self.cv_scores_ = by_alpha
+            if kept is not None:
+                held_out = np.empty((len(x), len(best)), x.dtype)
+                held_out[order] = kept[best, np.arange(len(best))].T
+                held_out += data.y_mean.astype(x.dtype)
+                self.held_out_ = held_out[:, 0] if self._single else held_out
         values, intercept = fit_parts(
             data, whole, grams, chosen, shrinkage=shrinkage, n_threads=n_threads
         )
-        single = np.ndim(y) == 1
-        self.alphas_, self.n_features_in_ = alphas, x.shape[1]
+        self.n_features_in_ = x.shape[1]
         self.indices_, self.values_ = whole.indices, values
-        self.intercept_ = float(intercept[0]) if single else intercept.astype(x.dtype)
-        self.alpha_ = float(chosen[0]) if single or not self.alpha_per_target else chosen
-        self._single = single
-        if kept is not None:
-            held_out = kept[best, np.arange(n_targets)] + data.y_mean[:, np.newaxis].astype(x.dtype)
-            self.held_out_ = np.empty((len(x), n_targets), x.dtype)
-            self.held_out_[order] = held_out.T
-            if single:
-                self.held_out_ = self.held_out_[:, 0]
+        self.intercept_ = float(intercept[0]) if self._single else intercept.astype(x.dtype)
+        self.alpha_ = float(chosen[0]) if self._single else chosen
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -234,11 +237,9 @@ class SelectedRidge:
             return "none"
         return "penalised" if self.penalise_bias else "free"
 
-    def _check_settings(self, n_features: int) -> tuple[NDArray[np.float64], int, int]:
-        """Return alphas in falling order, features per target, and threads."""
-        alphas = np.array(sorted({float(alpha) for alpha in self.alphas}, reverse=True))
-        if alphas.size == 0 or not np.isfinite(alphas).all() or alphas[-1] < 0:
-            raise SettingError(f"Expected alphas of 0 or more, got {list(self.alphas)}.")
+    def _check_settings(self, n_features: int) -> tuple[int, int]:
+        """Return features per target, and threads."""
+        check_metric(self.metric)
         if self.n_selected < 1:
             raise SettingError(f"Expected n_selected of at least 1, got {self.n_selected}.")
         if self.penalise_bias and not self.fit_intercept:
@@ -246,7 +247,7 @@ class SelectedRidge:
         n_threads = usable_cores() if self.n_threads is None else self.n_threads
         if n_threads < 1:
             raise SettingError(f"Expected n_threads of at least 1, got {self.n_threads}.")
-        return alphas, min(int(self.n_selected), n_features), int(n_threads)
+        return min(int(self.n_selected), n_features), int(n_threads)
 
 
 _PARAMETERS = (
@@ -255,30 +256,26 @@ _PARAMETERS = (
     "cv",
     "alpha_per_target",
     "fit_intercept",
+    "metric",
+    "dtype",
     "penalise_bias",
     "keep_held_out",
     "n_threads",
 )
 
 
-def _check_data(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Return X and y, both float32 if X is, and y with two dimensions."""
-    features = np.asarray(x)
-    dtype = np.float32 if features.dtype == np.float32 else np.float64
-    features, targets = np.asarray(features, dtype), np.asarray(y, dtype)
-    if features.ndim != 2 or targets.ndim not in (1, 2) or len(features) != len(targets):
-        raise SettingError(
-            "Expected X of shape (n_samples, n_features) and y of shape (n_samples, n_targets), "
-            f"got {features.shape} and {targets.shape}."
-        )
-    if 0 in features.shape or 0 in targets.shape:
-        raise SettingError(
-            "Expected at least one sample, feature and target, got X of shape "
-            f"{features.shape} and y of shape {targets.shape}."
-        )
-    if not (is_finite(features) and is_finite(targets)):
-        raise SettingError("Expected finite values; leave out samples with NaN or infinity first.")
-    return features, targets if targets.ndim == 2 else targets[:, np.newaxis]
+def check_alphas(alphas: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return penalties as an array.
+
+    Raises
+    ------
+    SettingError
+        If there is none, or one is negative or not finite.
+    """
+    values = np.asarray(alphas, np.float64)
+    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all() or values.min() < 0:
+        raise SettingError(f"Expected alphas, a list of numbers of 0 or more, got {alphas!r}.")
+    return values
 
 
 def _fold_order(folds: Folds, n: int) -> NDArray[np.intp]:
@@ -313,14 +310,12 @@ def _rows(index: NDArray[np.intp]) -> Rows:
 
 def _columns(x: Array, y: Array, order: NDArray[np.intp]) -> Columns:
     """Return the data less their means, samples in `order`, turned so that features are rows."""
-    x_mean, y_mean = x.mean(axis=0, dtype=np.float64), y.mean(axis=0, dtype=np.float64)
+    x_mean, y_mean = column_means(x, wanted=True), column_means(y, wanted=True)
     turned = np.empty((x.shape[1], len(order)), x.dtype)
     step = max(1, (16 << 20) // max(1, x.shape[1] * x.itemsize))
     for start in range(0, len(order), step):  # by rows, which lie together in x
-        rows = order[start : start + step]
-        turned[:, start : start + step] = (x[rows] - x_mean.astype(x.dtype)).T
-    # What rounding of the mean left, so that later sums start from zero.
-    rest = turned.mean(axis=1, dtype=np.float64)
-    turned -= rest.astype(x.dtype)[:, np.newaxis]
-    y_turned = np.ascontiguousarray((y[order] - y_mean.astype(y.dtype)).T)
-    return Columns(turned, y_turned, x_mean.astype(x.dtype) + rest, y_mean.astype(y.dtype) * 1.0)
+        turned[:, start : start + step] = (x[order[start : start + step]] - x_mean).T
+    targets = np.ascontiguousarray((y[order] - y_mean).T)
+    # A constant target is exactly 0, not nearly: all penalties then tie.
+    targets[np.ptp(y, axis=0) == 0] = 0
+    return Columns(turned, targets, x_mean.astype(np.float64), y_mean.astype(np.float64))

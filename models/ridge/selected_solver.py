@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ridge.scoring import HeldOutScores
 from models.ridge.selection import Array, Columns, Part
 from models.ridge.small_systems import SmallSystems, blas_threads
 
@@ -24,6 +25,8 @@ InterceptKind: TypeAlias = Literal["free", "penalised", "none"]
 
 # Two Gram matrices of a union; beyond, each target multiplies its own features.
 _UNION_BYTES = 1_600 * 2**20
+# Targets whose scores are added up together.
+_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ def fit_parts(
             x_mean = data.x_mean[part.indices[target]]
             intercept[target] = data.y_mean[target] + offsets[0] - x_mean @ weights[0]
 
-    _in_threads(work, n_targets, n_threads)
+    _in_threads(work, range(n_targets), n_threads)
     return values, intercept
 
 
@@ -167,11 +170,12 @@ def score_part(
     grams: GramSource,
     alphas: NDArray[np.float64],
     *,
+    scores: HeldOutScores,
     shrinkage: Shrinkage,
     n_threads: int,
     predictions: Array | None = None,
-) -> NDArray[np.float64]:
-    """Return the summed squared error (n_alphas, n_targets) on a part's held-out samples.
+) -> None:
+    """Predict a part's held-out samples at every penalty, and add that to the scores.
 
     Parameters
     ----------
@@ -179,6 +183,8 @@ def score_part(
     part : Part
     grams : GramSource
     alphas : array of shape (n_alphas,)
+    scores : HeldOutScores
+        Made for `data.y` turned.
     shrinkage : Shrinkage
     n_threads : int
     predictions : array of shape (n_alphas, n_targets, n), optional
@@ -187,26 +193,27 @@ def score_part(
     assert part.held_out is not None
     held_out = part.held_out
     n_targets, k = part.indices.shape
-    error = np.empty((len(alphas), n_targets))
     n_sides = 1 if shrinkage.kind == "free" else 2
+    rows = np.arange(data.n)[held_out]
     grams.prepare(part)
 
-    def work(targets: Iterator[int]) -> None:
+    def work(batches: Iterator[int]) -> None:
         systems = SmallSystems(k, data.x.dtype, alphas, n_sides=n_sides)
-        for target in targets:
-            grams.fill(systems.matrix, target)
-            solved = systems.path(_sides(data, part, target, shrinkage))
-            weights, offsets = _finish(data, part, target, solved, alphas, shrinkage)
-            x = data.x[part.indices[target]][:, held_out]  # (k, n_held_out)
-            predicted = weights @ x
-            predicted += offsets[:, np.newaxis].astype(predicted.dtype)
+        for first in batches:
+            targets = slice(first, min(first + _BATCH, n_targets))
+            batch = np.empty((len(alphas), len(rows), targets.stop - first), data.x.dtype)
+            for target in range(first, targets.stop):
+                grams.fill(systems.matrix, target)
+                solved = systems.path(_sides(data, part, target, shrinkage))
+                weights, offsets = _finish(data, part, target, solved, alphas, shrinkage)
+                x = data.x[part.indices[target]][:, held_out]  # (k, n_held_out)
+                batch[:, :, target - first] = weights @ x
+                batch[:, :, target - first] += offsets[:, np.newaxis].astype(batch.dtype)
             if predictions is not None:
-                predictions[:, target, held_out] = predicted
-            predicted -= data.y[target, held_out]
-            error[:, target] = np.einsum("an,an->a", predicted, predicted)
+                predictions[:, targets, held_out] = batch.transpose(0, 2, 1)
+            scores.add(rows, targets, batch)  # other threads add to other columns
 
-    _in_threads(work, n_targets, n_threads)
-    return error
+    _in_threads(work, range(0, n_targets, _BATCH), n_threads)
 
 
 def _sides(data: Columns, part: Part, target: int, shrinkage: Shrinkage) -> Array:
@@ -250,9 +257,11 @@ def _finish(
     return precise.astype(solved.dtype), offsets
 
 
-def _in_threads(work: Callable[[Iterator[int]], None], n_items: int, n_threads: int) -> None:
+def _in_threads(
+    work: Callable[[Iterator[int]], None], numbers: Sequence[int], n_threads: int
+) -> None:
     """Share the items out to threads, each of which takes the next one that is left."""
-    items = iter(range(n_items))  # one step of it is atomic
+    items = iter(numbers)  # one step of it is atomic
     with blas_threads(1):
         if n_threads == 1:
             work(items)

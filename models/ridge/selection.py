@@ -107,8 +107,10 @@ def select_in_parts(
         parts.append(
             _part(cross, part_squares, floor, k, n, (x_mean, y_mean), (left_out, held_out))
         )
-    means = (np.zeros_like(sums[0]), np.zeros_like(sums[1]))
-    return parts, _part(covariance, squares, floor, k, data.n, means, (None, None))
+    # Not quite 0: the means that were taken off were rounded.
+    x_mean, y_mean = sums[0] / data.n, sums[1] / data.n
+    covariance -= np.multiply.outer(data.n * y_mean, x_mean)
+    return parts, _part(covariance, squares, floor, k, data.n, (x_mean, y_mean), (None, None))
 
 
 def _part(
