@@ -5,9 +5,14 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 
+from calibration.data.samples import Samples
 from calibration.honest.leaks import LeakReport, detect_leaks, quick_predictions
 from calibration.honest.splits import Family
+from calibration.simulate.runs import simulate_runs
+from calibration.simulate.settings import SimulationSettings
 from models.errors import SettingError
+from models.features import batch_features
+from models.spec import BandPowerSpec, PsdSpec
 from tests.calibration.honest.toy import make, music, people_and_songs
 
 _COMPARED: tuple[Family, ...] = ("random-chunk", "segment", "run", "song", "person", "both")
@@ -74,6 +79,49 @@ def test_real_signal_without_fingerprints_is_never_flagged_in_50_seeds() -> None
     for seed in range(50):
         samples = people_and_songs(seed=seed, fingerprint=0.0, signal=0.3)
         assert detect_leaks(samples, families=_COMPARED[:-1]).flagged == (), seed
+
+
+def _simulated_eeg(seed: int, *, fingerprint: float) -> Samples:
+    """Band power in windows of 2 s of simulated EEG without stimulus; songs heard once by all."""
+    plan = SimulationSettings(
+        modality="eeg", timetable="songs", n_people=8, n_runs=(8, 0), clip_s=20.0,
+        sfreq_hz=125.0, snr=0.0, fingerprint=fingerprint, seed=seed,
+    )  # fmt: skip
+    spec = BandPowerSpec(
+        PsdSpec(window_s=2.0, hop_s=2.0),
+        bands=(
+            ("delta", 1.0, 4.0),
+            ("theta", 4.0, 8.0),
+            ("alpha", 8.0, 12.0),
+            ("beta", 12.0, 30.0),
+        ),
+    )
+    dataset = simulate_runs(plan, part="noise")
+    rng = np.random.default_rng(seed)
+    vectors = {name: rng.standard_normal(16) for name in dataset.stimuli}
+    x, y, rows = [], [], []
+    for number, run in enumerate(dataset.runs):
+        starts, _, values = batch_features(spec, run.signal, sfreq_hz=run.sfreq_hz)
+        x.append(values)
+        y.append(np.tile(vectors[run.events[0].stimulus], (len(values), 1)))
+        rows += [
+            (run.events[0].stimulus, run.participant, run.run, start / run.sfreq_hz, number)
+            for start in starts
+        ]
+    clip, person, name, start_s, count = (np.array(column) for column in zip(*rows, strict=True))
+    return make(
+        np.concatenate(x), np.concatenate(y), clip=clip, start_s=start_s, window_s=2.0,
+        person=person, run=name, order=count * 1e6 + start_s,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_fingerprints_of_the_simulated_eeg_are_found_and_nothing_where_there_are_none() -> None:
+    for seed in range(6):
+        marked = detect_leaks(_simulated_eeg(seed, fingerprint=0.3), families=_COMPARED[:-1])
+        assert marked.flagged == ("random-chunk", "segment"), (seed, marked)
+        plain = detect_leaks(_simulated_eeg(seed, fingerprint=0.0), families=_COMPARED[:-1])
+        assert plain.flagged == (), (seed, plain)
 
 
 def test_a_person_with_a_map_of_their_own_is_held_against_their_other_runs() -> None:
