@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.ridge_cv import LinearFit, ridge_cv
 from calibration.runs import Run, clip_at, run_windows
 from calibration.scores import correlations, identification
 from models.errors import SettingError
 from models.mel import MelSpec, log_mel
+from models.ridge.shared import LinearFit, fit_shared
 from models.spec import FeatureSpec, StandardiseSpec
 from models.standardise import standardise_batch
 
@@ -106,7 +106,7 @@ def fit_direct(
             g_rows.append(clip_at(run.sequence, middle) + 1_000_000 * number)
         targets[lag_s] = np.concatenate(y_rows)
         x, groups = np.concatenate(x_rows), np.concatenate(g_rows)
-        fits[lag_s] = ridge_cv(x, targets[lag_s], groups, alphas=alphas)
+        fits[lag_s] = fit_shared(x, targets[lag_s], groups, alphas=alphas)
     lag_scores = {lag: fit.scores[fit.alpha] for lag, fit in fits.items()}
     # The shortest lag within .005 of the best: the listener hears that much sooner.
     best_score = max(lag_scores.values())

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.embedding import MelStatistics
-from calibration.ridge_cv import LinearFit, ridge_cv
 from calibration.runs import Run, clip_at, run_windows
 from calibration.scores import correlations, identification
 from calibration.stimuli import SAMPLE_RATE_HZ
 from models.errors import SettingError
+from models.ridge.shared import LinearFit, fit_shared
 from models.spec import FeatureSpec, StandardiseSpec
 from models.standardise import standardise_batch
 
@@ -87,7 +87,7 @@ def fit_retrieval(
             x_rows.append(standardise_batch(standardise, w.values, mean, std)[rows])
             y_rows.append(vectors[clip[rows]])
             g_rows.append(clip[rows] + 1_000_000 * number)
-        fits[lag_s] = ridge_cv(
+        fits[lag_s] = fit_shared(
             np.concatenate(x_rows), np.concatenate(y_rows), np.concatenate(g_rows), alphas=alphas
         )
     lag_scores = {lag: fit.scores[fit.alpha] for lag, fit in fits.items()}

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.ridge_cv import (
-    LinearFit,
-    column_correlations,
-    fold_of_groups,
-    ridge_cv,
-    ridge_predictions,
-)
 from calibration.scores import area_under_curve
 from models.errors import FileError, SettingError
 from models.features import batch_features
+from models.ridge.folds import fold_numbers
+from models.ridge.shared import (
+    LinearFit,
+    column_correlations,
+    fit_shared,
+    ridge_predictions,
+)
 from models.spec import PsdSpec
 
 __all__ = [
@@ -190,7 +190,7 @@ def choose_and_fit(
         x = windows.values[rows]
         mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
         groups, n_folds = _folds(windows, rows)
-        fit = ridge_cv((x - mean) / std, target[rows], groups, alphas=_ALPHAS, n_folds=n_folds)
+        fit = fit_shared((x - mean) / std, target[rows], groups, alphas=_ALPHAS, n_folds=n_folds)
         score = fit.scores[fit.alpha]
         if best is None or score > best[0]:
             best = (score, name, fit, mean, std)
@@ -230,7 +230,7 @@ def leave_one_session_out(
     truth = some.codes == kinds[0]
     rng = np.random.default_rng(seed)
     # Column 0: the labels as they were; each further column: dealt out anew. All in one go, since
-    # the costly part, an eigendecomposition for each fold, is the same for all columns.
+    # the costly part, a reduction for each fold, is the same for all columns.
     columns = [truth, *(_deal_anew(some, truth, rng) for _ in range(n_permutations))]
     target = np.where(np.stack(columns, axis=1), 1.0, -1.0)
     sessions_left_out = np.unique(some.session)
@@ -270,7 +270,8 @@ def _decide(
         x, y = windows.values[train], target[train]
         mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
         x = (x - mean) / std
-        fold = fold_of_groups(*_folds(windows, train))
+        groups, n_folds = _folds(windows, train)
+        fold = fold_numbers(len(groups), n_folds, groups=groups, neighbours_together=True)
         held_out = np.empty((len(_ALPHAS), *y.shape))
         for k in np.unique(fold):
             held_out[:, fold == k] = ridge_predictions(

@@ -13,7 +13,6 @@ from calibration.embedding import MEL_STATISTICS_NAME, MelStatistics, mel_statis
 from calibration.fit_direct import fit_direct, predict_mel, score_direct
 from calibration.listener_eeg import EegListener
 from calibration.make_demo_bundles import make_bold_bundle, make_eeg_bundle
-from calibration.ridge_cv import fold_of_groups, ridge_cv, ridge_predictions
 from calibration.runs import Run, clip_at, run_windows
 from calibration.stimuli import LABELS, make_stimulus, stimulus_sequence
 from export.bundle import load_bundle
@@ -21,6 +20,8 @@ from export.library import Library
 from export.manifest import RetrievalChain
 from models.errors import SettingError
 from models.mel import MelSpec, log_mel
+from models.ridge.folds import fold_numbers
+from models.ridge.shared import fit_shared, ridge_predictions
 from models.spec import SampleSpec
 
 _FEATURES = SampleSpec(high_pass_hz=0.05, low_pass_hz=8.0, rate_hz=25.0, past_s=0.4, hop_s=0.04)
@@ -28,12 +29,12 @@ _FEATURES = SampleSpec(high_pass_hz=0.05, low_pass_hz=8.0, rate_hz=25.0, past_s=
 
 def test_folds_never_split_a_clip_and_keep_neighbours_together() -> None:
     groups = np.repeat([3, 5, 8, 9, 12, 20], [4, 1, 7, 2, 2, 3])
-    fold = fold_of_groups(groups, 3)
+    fold = fold_numbers(len(groups), 3, groups=groups, neighbours_together=True)
     for group in np.unique(groups):
         assert len(np.unique(fold[groups == group])) == 1
     assert np.all(np.diff(fold) >= 0)
-    with pytest.raises(SettingError, match="as many clips"):
-        fold_of_groups(groups, 7)
+    with pytest.raises(SettingError, match="2 to 6 folds"):
+        fold_numbers(len(groups), 7, groups=groups, neighbours_together=True)
 
 
 def test_ridge_with_chosen_penalty_equals_the_normal_equations() -> None:
@@ -41,7 +42,7 @@ def test_ridge_with_chosen_penalty_equals_the_normal_equations() -> None:
     x = rng.standard_normal((60, 8))
     y = x @ rng.standard_normal((8, 3)) + 0.5 * rng.standard_normal((60, 3)) + 2.0
     groups = np.repeat(np.arange(12), 5)
-    fit = ridge_cv(x, y, groups, alphas=(0.1, 1.0, 10.0))
+    fit = fit_shared(x, y, groups, alphas=(0.1, 1.0, 10.0))
     xc, yc = x - x.mean(axis=0), y - y.mean(axis=0)
     weights = np.linalg.solve(xc.T @ xc + fit.alpha * np.eye(8), xc.T @ yc)
     np.testing.assert_allclose(fit.weights, weights, atol=1e-10)
@@ -49,7 +50,7 @@ def test_ridge_with_chosen_penalty_equals_the_normal_equations() -> None:
         fit.predict(x), yc.mean(axis=0) + y.mean(axis=0) + xc @ weights, atol=1e-10
     )
     # What a fold is predicted to be does not depend on that fold.
-    fold = fold_of_groups(groups, 5)
+    fold = fold_numbers(len(groups), 5, groups=groups, neighbours_together=True)
     again = ridge_predictions(x[fold != 2], y[fold != 2], x[fold == 2], alphas=[fit.alpha])[0]
     np.testing.assert_allclose(fit.held_out[fold == 2], again, atol=1e-10)
 
