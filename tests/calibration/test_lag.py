@@ -7,9 +7,11 @@ import pytest
 
 from calibration.lag import default_lags_s, sweep_lags
 from calibration.run_features import RunFeatures, run_features, standardise_runs
+from calibration.scores import correlations, identification
 from calibration.window_kernel import WindowKernel
-from calibration.windows import WindowChoice, choose_windows
+from calibration.windows import WindowChoice, choose_windows, make_samples
 from models.errors import SettingError
+from models.ridge.estimator import Ridge
 from models.spec import StandardiseSpec, TrMeanSpec
 from tests.calibration.tiny_runs import TinyBrain
 
@@ -132,3 +134,38 @@ def test_repeated_clips_are_one_sample_in_the_sweep() -> None:
     assert set(sweep.n_windows.tolist()) == {sweep.n_clips}
     with pytest.raises(SettingError, match="several runs"):
         sweep_lags(features, targets=brain.targets, lags_s=(4.5,), by="run")
+
+
+def test_a_decoder_at_the_wrong_lag_knows_the_clip_before_and_at_the_right_one_does_not() -> None:
+    scores = {}
+    for lag_s in (0.0, 4.5):
+        own, before = [], []
+        for seed in range(3):
+            brain = TinyBrain(seed, peaks_s=(5.5,), snr=0.7, n_voxels=80, dim=16)
+            train = brain.runs(4, 16)
+            # Ten clips in one fixed cycle, four times: as the test runs of ds003720.
+            test = [brain.run(f"t{k}", [f"t{k}-{i % 10}" for i in range(40)]) for k in range(3)]
+            features = standardise_runs(
+                run_features([*train, *test], features=TrMeanSpec(window_s=15.0)),
+                StandardiseSpec(mode="offline"),
+            )
+            fit, held_out = (
+                make_samples(part, lag_s=lag_s, targets=brain.targets)
+                for part in (features[:4], features[4:])
+            )
+            ridge = Ridge((1e1, 1e2, 1e3), cv=4).fit(fit.mean_x(), fit.y, groups=fit.clip)
+            predicted = ridge.predict(held_out.mean_x())
+            similarity = correlations(predicted, held_out.y)
+            own.append(identification(similarity).ties_half)
+            row = {clip: k for k, clip in enumerate(held_out.clip)}
+            shifted = similarity[:, [row[clip] for clip in held_out.previous_clip]]
+            before.append(identification(shifted))
+        n = np.sqrt(3)
+        scores[lag_s] = (
+            np.mean(own),
+            np.mean([b.ties_half for b in before]),
+            np.mean([b.standard_error for b in before]) / n,
+        )
+    assert scores[4.5][0] > 0.9
+    assert scores[4.5][1] <= 0.5 + 2 * scores[4.5][2]
+    assert scores[0.0][1] > 0.5 + 3 * scores[0.0][2]
