@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from export.manifest import LibraryFiles, RetrievalChain
 from export.npy import read_npy, write_npy
+from export.search import CosineSearch
 from export.strict_json import parse_object, record_from_json
 from models.errors import BundleError, SettingError
 
 __all__ = ["Library", "LibraryItem", "LibrarySound", "check_library", "library_files"]
+
+logger = logging.getLogger(__name__)
 
 LIBRARY_SCHEMA = 1
 _JSON_MAX_BYTES = 64 << 20
@@ -30,8 +34,6 @@ _EMBEDDINGS_MAX_BYTES = 4 << 30
 _MAX_ITEMS = 1_000_000
 _PRELOAD_BYTES = 256 << 20  # of float32; a larger library is read sound by sound
 _NORM_TOLERANCE = 1e-3
-# Rows this close to the best are compared again in float64: BLAS may round equal rows apart.
-_TIE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class Library:
     embeddings : array of shape (n, dim), float32
         Unit length, read-only.
     sample_rate_hz : int
+    search : str
+        How the nearest sound is searched for (`export.search`).
 
     Raises
     ------
@@ -157,6 +161,8 @@ class Library:
         chain = _chain(bundle)
         self.items, self.sample_rate_hz = _read_items(bundle, chain)
         self.embeddings = _read_embeddings(bundle, chain, len(self.items))
+        self._search = CosineSearch(self.embeddings)
+        logger.info("Library of %d sounds, search: %s.", len(self.items), self._search.how)
         self._path = bundle.file(chain.library.audio)
         self._lock = threading.Lock()
         n_samples = _check_audio(bundle, chain, self.items)
@@ -166,6 +172,11 @@ class Library:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def search(self) -> str:
+        """How the nearest sound is searched for: flat, faiss or pruned; all are exact."""
+        return self._search.how
 
     def sound(self, index: int) -> NDArray[np.float32]:
         """Return the sound of an item: (n_samples,), float32, full scale 1.0, read-only."""
@@ -197,22 +208,7 @@ class Library:
         SettingError
             If the embedding has another shape, is zero or not finite, or k is out of range.
         """
-        query = np.asarray(embedding, np.float64)
-        norm = float(np.linalg.norm(query))
-        if query.shape != self.embeddings.shape[1:] or not np.isfinite(norm) or norm == 0.0:
-            raise SettingError(
-                f"Expected a finite embedding of shape {self.embeddings.shape[1:]} that is not "
-                f"zero, got shape {query.shape} with norm {norm:g}."
-            )
-        if not 1 <= k <= len(self.items):
-            raise SettingError(f"k must lie in [1, {len(self.items)}], not {k}.")
-        query = query / norm
-        rough = self.embeddings @ query.astype(np.float32)
-        last = rough.max() if k == 1 else np.partition(rough, -k)[-k]
-        close = np.flatnonzero(rough >= last - _TIE)
-        exact = (self.embeddings[close].astype(np.float64) * query).sum(axis=1)
-        order = np.argsort(-exact, kind="stable")[:k]
-        return close[order], exact[order].astype(np.float32)
+        return self._search.nearest(embedding, k=k)
 
     def find(self, text: str) -> tuple[int, ...]:
         """Return the items of this name, else of this label; none if there is neither."""
