@@ -21,6 +21,7 @@ from calibration.simulate.oracle import (
     ar1_mean_variance,
     best_linear_decoder,
     expected_score,
+    trained_score,
 )
 from calibration.simulate.runs import Simulation, simulation
 from calibration.simulate.settings import SimulationSettings
@@ -275,7 +276,8 @@ class SimulatedTruth:
         n_repetitions: int | None = None,
         drift: bool = False,
         targets: Mapping[str, NDArray[Any]] | None = None,
-        n_draws: int = 200,
+        trained: bool = False,
+        n_draws: int | None = None,
     ) -> OracleScore:
         """Return what the best linear decoder scores on the test clips, on average over noise.
 
@@ -286,22 +288,29 @@ class SimulatedTruth:
             See `oracle_decoder`.
         n_repetitions : int, optional
             Averaged; by default as often as the timetable has each test clip.
-        n_draws : int
-            Times that the test is repeated with new noise.
+        trained : bool
+            False: the decoder knows responses and noise, as if it had endless data. True: it is
+            ridge regression on one measurement of each training clip, with the best penalty.
+        n_draws : int, optional
+            Times that this is repeated with new noise; 200, and 10 of the trained one, by default.
         """
         part = "test" if self.settings.run_counts[1] else self._training
         train = self.clip_responses(person, self._training, lag_s=lag_s)
         test = self.clip_responses(person, part, lag_s=lag_s)
         noise = self.noise_covariance(person, n_volumes=train.n_volumes, drift=drift)
-        decoder = best_linear_decoder(train.values, self._wanted(train.clip, targets), noise)
+        known = (train.values, self._wanted(train.clip, targets))
+        asked = (test.values, self._wanted(test.clip, targets))
+        repeated = self.n_repetitions if n_repetitions is None else n_repetitions
+        seed = self.settings.seed
+        if trained:
+            draws = 10 if n_draws is None else n_draws
+            return trained_score(
+                known, asked, noise, n_repetitions=repeated, n_draws=draws, seed=seed
+            )
+        draws = 200 if n_draws is None else n_draws
+        decoder = best_linear_decoder(*known, noise)
         return expected_score(
-            decoder,
-            test.values,
-            self._wanted(test.clip, targets),
-            noise,
-            n_repetitions=self.n_repetitions if n_repetitions is None else n_repetitions,
-            n_draws=n_draws,
-            seed=self.settings.seed,
+            decoder, *asked, noise, n_repetitions=repeated, n_draws=draws, seed=seed
         )
 
     @property
