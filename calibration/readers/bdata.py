@@ -204,7 +204,7 @@ def _read_file(
         stop_s=blank,
         session=_numbers(table, "Session"),
         run=_numbers(table, "Run"),
-        part=np.full(n, said, dtype=np.str_),
+        part=np.full(n, said),
     )
     return epochs, replace(column_space(len(voxels)), rois=rois)
 
@@ -266,7 +266,7 @@ def _labels(table: _Table, key: str) -> NDArray[np.str_]:
 def _numbers(table: _Table, key: str) -> NDArray[np.str_]:
     numbers = _column(table, key)
     if numbers is None:
-        return np.full(len(table.numbers), "", dtype=np.str_)
+        return np.full(len(table.numbers), "")
     return np.array([f"{value:g}" for value in numbers.tolist()])
 
 

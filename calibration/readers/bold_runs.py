@@ -81,7 +81,17 @@ def read_bold_runs(
         _same(image, known)
         events, named = timetable(item, image)
         if item.participant not in spaces:
-            spaces[item.participant] = _space(item, image, options, said)
+            # No test run may have a say, not even in which voxels stand out.
+            mine = [other for other in listed if other.participant == item.participant]
+            chosen = next((other for other in mine if other.part != "test"), item)
+            if chosen is not item:
+                image_of_mask = open_bold(
+                    chosen.path, warnings=said, sidecar=chosen.sidecar, tr_s=options.tr_s
+                )
+                _same(image_of_mask, known)
+            else:
+                image_of_mask = image
+            spaces[item.participant] = _space(chosen, image_of_mask, options, said)
         pieces = image.pieces(spaces[item.participant].mask)
         if not pieces:
             raise FileError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from calibration.data.dataset import Event, Stimulus
 from calibration.readers.options import ReadOptions
-from calibration.readers.stimuli import StimulusFiles
+from calibration.readers.stimuli import SOUND_ENDINGS, StimulusFiles
 from models.errors import FileError, SettingError
 from stream.readers.tables import read_table
 from stream.recordings import RecordedMarkers
@@ -24,7 +24,7 @@ __all__ = ["Presented", "choose_markers", "marker_events", "table_events", "time
 _LABELS = ("trial_type", "genre", "category", "condition", "event_type", "stim_type", "value")
 _IDS = ("stimulus", "stimulus_id", "stim_id", "stim")
 _EXCERPTS = (("stim_start", "stim_end"), ("start", "end"))
-_NOT_TEXT = ("onset", "duration", "sample", "response_time")
+_NOT_TEXT = ("onset", "duration", "sample", "response_time", "dummy", "split", "part", "caption")
 _OURS = "hearback events"  # gaps and changes of state, in a recording of our own
 _PAIRS = re.compile(r"^(?P<stem>.+?)[-_ ](?P<edge>begin|start|end|stop)$", re.IGNORECASE)
 
@@ -64,6 +64,7 @@ def table_events(
 
     The stimulus of an event is its `stim_file` (with `start` and `end`, an excerpt of it), else its
     column `stimulus`, else its class; the class is `trial_type`, or another column that says one.
+    Rows whose column `dummy` is 1, or whose class is "dummy", are left out.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def table_events(
         where = f"{path.name}, row {number}"
         onset = _seconds(row, "onset", where=where)
         label = _label(row, options)
-        if math.isnan(onset) or label in options.ignore_labels:
+        if math.isnan(onset) or label in options.ignore_labels or _is_dummy(row, label):
             continue
         if options.marker_labels:
             if label not in options.marker_labels:
@@ -110,6 +111,11 @@ def table_events(
         stimulus = _stimulus(row, label, options, files, where=where)
         presented.append(Presented(onset, _seconds(row, "duration", where=where), stimulus))
     return timed(presented, options, stop_s=stop_s)
+
+
+def _is_dummy(row: dict[str, str], label: str) -> bool:
+    """Tell a clip that was played only so that the next one would not be the first."""
+    return label == "dummy" or _known(row.get("dummy")).lower() in ("1", "true", "yes")
 
 
 def _label(row: dict[str, str], options: ReadOptions) -> str:
@@ -140,7 +146,9 @@ def _stimulus(
                 start = _seconds(row, first, where=where)
                 stop = _seconds(row, last, where=where)
     if not name and file:
-        name = file if math.isnan(start) else f"{file}@{start:g}-{stop:g}"
+        name = _sound_name(file)
+        if not math.isnan(start):
+            name = f"{name}@{start:g}-{stop:g}"
     stimulus = files.stimulus(name or label or "event", label=label, file=file or None)
     if not math.isnan(start):
         if not 0 <= start < stop:
@@ -149,6 +157,13 @@ def _stimulus(
     if caption and caption not in stimulus.captions:
         stimulus = replace(stimulus, captions=(*stimulus.captions, caption))
     return stimulus
+
+
+def _sound_name(file: str) -> str:
+    """Return the id of a sound file: its path among the stimuli, without the ending."""
+    plain = file.replace("\\", "/").removeprefix("./").removeprefix("stimuli/")
+    ending = next((e for e in SOUND_ENDINGS if plain.lower().endswith(e)), "")
+    return plain[: len(plain) - len(ending)]
 
 
 def timed(

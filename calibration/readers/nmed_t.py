@@ -186,7 +186,8 @@ def _need(path: Path, keys: tuple[str, ...], there: list[str]) -> None:
     missing = [key for key in keys if key not in there]
     if missing:
         raise FileError(
-            f"{path.name} has no variable {missing[0]!r}; it has {', '.join(there[:8])}."
+            f"{path.name} has no variable {missing[0]!r}; it has {', '.join(there[:8]) or 'none'}. "
+            f"It is damaged, cut short or of another kind; compare it with the original."
         )
 
 

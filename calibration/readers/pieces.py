@@ -115,7 +115,9 @@ def split_run(run: Run, pieces: Sequence[Piece], events: Sequence[Event]) -> lis
             for event in events
             if event.onset_s < end and event.onset_s + event.duration_s > begin
         )
-        name = run.run if len(pieces) == 1 else f"{run.run}.{number}"
+        name = run.run
+        if len(pieces) > 1:
+            name = f"{name}.{number}" if name else f"piece-{number}"
         stamps = piece.stamps_s - begin
         runs.append(replace(run, run=name, signal=piece.samples, stamps_s=stamps, events=inside))
     return runs
