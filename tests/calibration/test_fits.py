@@ -139,6 +139,7 @@ def test_the_embeddings_of_the_shipped_library_can_be_had_from_its_sounds() -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # two minutes of calculation on a busy machine
 def test_the_script_makes_the_shipped_bundles_again(tmp_path: Path) -> None:
     seed = load_bundle(demo_bundle("eeg")).manifest.scores["seed"]
     for name, make in (("eeg", make_eeg_bundle), ("fmri", make_bold_bundle)):
