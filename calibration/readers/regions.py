@@ -93,14 +93,14 @@ def read_regions(
         if not len(present):
             continue
         if len(present) == 1 and names is None and _names_beside(path) is None:
-            found = {_stem(path): np.flatnonzero(values)}
+            found = [(_stem(path), np.flatnonzero(values))]
         else:
             known = _names(names or _names_beside(path))
-            found = {
-                known.get(int(value), f"label-{int(value)}"): np.flatnonzero(values == value)
+            found = [
+                (known.get(int(value), f"label-{int(value)}"), np.flatnonzero(values == value))
                 for value in present
-            }
-        for name, columns in found.items():
+            ]
+        for name, columns in found:
             if name in rois:  # the two halves of a region, or a name that two images have
                 columns = np.union1d(rois[name], columns)
             rois[name] = columns.astype(np.intp)
