@@ -19,7 +19,7 @@ from models.ridge.scoring import HeldOutScores
 from models.ridge.selection import Array, Columns, Part
 from models.ridge.small_systems import SmallSystems, blas_threads
 
-__all__ = ["GramSource", "InterceptKind", "Shrinkage", "fit_parts", "score_part"]
+__all__ = ["GramSource", "InterceptKind", "Shrinkage", "fit_parts", "in_threads", "score_part"]
 
 InterceptKind: TypeAlias = Literal["free", "penalised", "none"]
 
@@ -160,7 +160,7 @@ def fit_parts(
             x_mean = data.x_mean[part.indices[target]]
             intercept[target] = data.y_mean[target] + offsets[0] - x_mean @ weights[0]
 
-    _in_threads(work, range(n_targets), n_threads)
+    in_threads(work, range(n_targets), n_threads)
     return values, intercept
 
 
@@ -213,7 +213,7 @@ def score_part(
                 predictions[:, targets, held_out] = batch.transpose(0, 2, 1)
             scores.add(rows, targets, batch)  # other threads add to other columns
 
-    _in_threads(work, range(0, n_targets, _BATCH), n_threads)
+    in_threads(work, range(0, n_targets, _BATCH), n_threads)
 
 
 def _sides(data: Columns, part: Part, target: int, shrinkage: Shrinkage) -> Array:
@@ -257,7 +257,7 @@ def _finish(
     return precise.astype(solved.dtype), offsets
 
 
-def _in_threads(
+def in_threads(
     work: Callable[[Iterator[int]], None], numbers: Sequence[int], n_threads: int
 ) -> None:
     """Share the items out to threads, each of which takes the next one that is left."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SmallSystems", "blas_threads", "usable_cores"]
+__all__ = ["SmallSystems", "blas_threads", "lapack_call", "lapack_routine", "usable_cores"]
 
 # Columns that DORMTR handles at a time; LAPACK asks for this many times its block size.
 _BLOCK = 64
@@ -46,7 +46,7 @@ def blas_threads(n_threads: int) -> Iterator[None]:
 
 
 @cache
-def _routine(name: str) -> Any:
+def lapack_routine(name: str) -> Any:
     """Return a LAPACK routine as a C function of pointers; calls do not hold Python's lock."""
     from scipy.linalg import cython_lapack
 
@@ -60,6 +60,35 @@ def _routine(name: str) -> Any:
     n_arguments = signature.count(b",") + 1
     prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)
     return prototype(pointer_of(capsule, signature))
+
+
+def lapack_call(routine: Any, numbers: NDArray[np.int64], *arguments: Any) -> int:
+    """Call a LAPACK routine and return its `info`.
+
+    Parameters
+    ----------
+    routine : from `lapack_routine`
+    numbers : array of shape (8,), int64
+        Where integer arguments and `info` are put; one for each thread. LAPACK may read 32 or 64
+        bits of each: on little-endian machines both are right.
+    arguments : bytes (one letter), int (at most 7) or contiguous arrays
+        All but the last, `info`.
+    """
+    pointers: list[Any] = []
+    address = numbers.ctypes.data
+    used = 0
+    for argument in arguments:
+        if isinstance(argument, bytes):
+            pointers.append(ctypes.c_char_p(argument))
+        elif isinstance(argument, int):
+            numbers[used] = argument
+            pointers.append(address + 8 * used)
+            used += 1
+        else:
+            pointers.append(argument.ctypes.data)
+    numbers[7] = 0
+    routine(*pointers, address + 56)
+    return int(numbers[7])
 
 
 class SmallSystems:
@@ -84,11 +113,11 @@ class SmallSystems:
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"Systems are solved in float32 or float64, not {self.dtype}.")
         letter = "s" if self.dtype == np.float32 else "d"
-        self._reduce = _routine(f"{letter}sytrd")
-        self._rotate = _routine(f"{letter}ormtr")
-        self._tridiagonal = _routine(f"{letter}ptsv")
-        self._factor = _routine(f"{letter}potrf")
-        self._substitute = _routine(f"{letter}potrs")
+        self._reduce = lapack_routine(f"{letter}sytrd")
+        self._rotate = lapack_routine(f"{letter}ormtr")
+        self._tridiagonal = lapack_routine(f"{letter}ptsv")
+        self._factor = lapack_routine(f"{letter}potrf")
+        self._substitute = lapack_routine(f"{letter}potrs")
         self.size, self.alphas, self.n_sides = size, alphas, n_sides
         self._epsilon = float(np.finfo(self.dtype).eps)
         self.matrix = np.empty((size, size), self.dtype)  # symmetric: C order is Fortran order
@@ -96,7 +125,7 @@ class SmallSystems:
         self._beside = np.empty((len(alphas), max(size - 1, 1)), self.dtype)
         self._scales = np.empty(max(size - 1, 1), self.dtype)
         self._work = np.empty(_BLOCK * max(size, len(alphas) * n_sides), self.dtype)
-        self._numbers = np.zeros(8, np.int64)  # also right where LAPACK reads 32 bits of them
+        self._numbers = np.zeros(8, np.int64)
 
     def path(self, sides: NDArray[Any]) -> NDArray[Any]:
         """Return the solutions for every alpha; `matrix`, filled by the caller, is overwritten.
@@ -116,7 +145,7 @@ class SmallSystems:
         d, e = self._diagonal[0], self._beside[0]
         self._call(
             self._reduce, b"L", self.size, self.matrix, self.size, d, e, self._scales, self._work,
-            len(self._work), info=True,
+            len(self._work),
         )  # fmt: skip
         out = np.empty((len(self.alphas), self.n_sides, self.size), self.dtype)
         out[0] = sides
@@ -130,7 +159,7 @@ class SmallSystems:
             pivots += alpha
             failed = self._call(
                 self._tridiagonal, self.size, self.n_sides, pivots, self._beside[i], out[i],
-                self.size, info=True,
+                self.size,
             )  # fmt: skip
             if failed or pivots.min() <= floor:
                 lost.append(i)
@@ -146,43 +175,24 @@ class SmallSystems:
         diagonal = self.matrix.reshape(-1)[:: self.size + 1]
         floor = self.size * self._epsilon * float(diagonal.max())
         diagonal += alpha
-        failed = self._call(
-            self._factor, b"L", self.size, self.matrix, self.size, info=True
-        )  # fmt: skip
+        failed = self._call(self._factor, b"L", self.size, self.matrix, self.size)
         if failed or float(diagonal.min()) ** 2 <= floor:
             least_norm = _by_eigenvectors(kept, sides, np.array([alpha]), self._epsilon)[0]
             return np.asarray(least_norm, self.dtype)
         self._call(
-            self._substitute, b"L", self.size, len(out), self.matrix, self.size, out, self.size,
-            info=True,
-        )  # fmt: skip
+            self._substitute, b"L", self.size, len(out), self.matrix, self.size, out, self.size
+        )
         return out
 
     def _apply_q(self, rows: NDArray[Any], transpose: bytes) -> None:
         """Replace rows (m, k), as columns of a Fortran matrix, by Q or Q' times them."""
         self._call(
             self._rotate, b"L", b"L", transpose, self.size, len(rows), self.matrix, self.size,
-            self._scales, rows, self.size, self._work, len(self._work), info=True,
+            self._scales, rows, self.size, self._work, len(self._work),
         )  # fmt: skip
 
-    def _call(self, routine: Any, *arguments: Any, info: bool) -> int:
-        """Call with pointers; integers go through one small array, `info` is its last cell."""
-        pointers: list[Any] = []
-        used = 0
-        for argument in arguments:
-            if isinstance(argument, bytes):
-                pointers.append(ctypes.c_char_p(argument))
-            elif isinstance(argument, int):
-                self._numbers[used] = argument
-                pointers.append(self._numbers.ctypes.data + 8 * used)
-                used += 1
-            else:
-                pointers.append(argument.ctypes.data)
-        self._numbers[7] = 0
-        if info:
-            pointers.append(self._numbers.ctypes.data + 56)
-        routine(*pointers)
-        return int(self._numbers[7])
+    def _call(self, routine: Any, *arguments: Any) -> int:
+        return lapack_call(routine, self._numbers, *arguments)
 
 
 def _by_eigenvectors(
