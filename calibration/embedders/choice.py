@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from calibration.embedders.base import Embedder
 from models.errors import SettingError
@@ -16,12 +17,18 @@ __all__ = ["embedder_names", "make_embedder"]
 def make_embedder(spec: str, **options: Any) -> Embedder:
     """Return an embedder.
 
-    ====================  =========================================================================
-    spec                  embedder
-    ====================  =========================================================================
-    mel-statistics        96 statistics of a log mel; no weights
-    log-mel               the log mel averaged over the window; no weights
-    ====================  =========================================================================
+    =======================  ======================================================================
+    spec                     embedder
+    =======================  ======================================================================
+    mel-statistics           96 statistics of a log mel; no weights
+    log-mel                  the log mel averaged over the window; no weights
+    clap:WHERE               LAION-CLAP, sounds and texts; 512 dimensions
+    hubert:WHERE             HuBERT, mean of the last hidden layers
+    wav2vec2:WHERE           wav2vec 2.0, mean of the last hidden layers
+    audiomae:WHERE           AudioMAE's encoder, mean of its patches
+    clap-small-random, hubert-small-random, wav2vec2-small-random, audiomae-small-random
+                             the same classes, small, with random weights: they have learnt nothing
+    =======================  ======================================================================
 
     Parameters
     ----------
@@ -58,6 +65,8 @@ def make_embedder(spec: str, **options: Any) -> Embedder:
         )
     make = _MAKERS[kind]()
     allowed = [name for name in inspect.signature(make).parameters if name not in ("self", "place")]
+    if not takes_place:  # there is nothing that the permission could be used for
+        options = {name: value for name, value in options.items() if name != "download"}
     for name in options:
         if name not in allowed:
             raise SettingError(
@@ -88,9 +97,58 @@ def _log_mel() -> Callable[..., Embedder]:
     return LogMelEmbedder
 
 
+def _clap() -> Callable[..., Embedder]:
+    from calibration.embedders.clap import load_clap
+
+    return load_clap
+
+
+def _clap_small() -> Callable[..., Embedder]:
+    from calibration.embedders.clap import small_random_clap
+
+    return small_random_clap
+
+
+def _speech(kind: Literal["hubert", "wav2vec2"]) -> Callable[..., Embedder]:
+    from calibration.embedders.speech import load_speech
+
+    return partial(load_speech, kind)
+
+
+def _speech_small(kind: Literal["hubert", "wav2vec2"]) -> Callable[..., Embedder]:
+    from calibration.embedders.speech import small_random_speech
+
+    return partial(small_random_speech, kind)
+
+
+def _audiomae() -> Callable[..., Embedder]:
+    from calibration.embedders.audiomae import load_audiomae
+
+    return load_audiomae
+
+
+def _audiomae_small() -> Callable[..., Embedder]:
+    from calibration.embedders.audiomae import small_random_audiomae
+
+    return small_random_audiomae
+
+
 # Imported when chosen: most of them need torch.
 _MAKERS: dict[str, Callable[[], Callable[..., Embedder]]] = {
     "mel-statistics": _mel_statistics,
     "log-mel": _log_mel,
+    "clap": _clap,
+    "hubert": partial(_speech, "hubert"),
+    "wav2vec2": partial(_speech, "wav2vec2"),
+    "audiomae": _audiomae,
+    "clap-small-random": _clap_small,
+    "hubert-small-random": partial(_speech_small, "hubert"),
+    "wav2vec2-small-random": partial(_speech_small, "wav2vec2"),
+    "audiomae-small-random": _audiomae_small,
 }
-_WITH_WEIGHTS: dict[str, str] = {}
+_WITH_WEIGHTS = {
+    "clap": "FOLDER or hub id",
+    "hubert": "FOLDER or hub id",
+    "wav2vec2": "FOLDER or hub id",
+    "audiomae": "FILE, FOLDER or hub id",
+}
