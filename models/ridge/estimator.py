@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from models.ridge.scoring import (
     best_alphas,
     check_metric,
 )
-from models.ridge.solver import NumpyEngine, choose_method
+from models.ridge.solver import Engine, NumpyEngine, choose_method
 
 __all__ = ["DEFAULT_ALPHAS", "Ridge", "check_data"]
 
@@ -121,6 +122,16 @@ class Ridge:
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn's tools, which alone ask, what kind of estimator this is."""
+        # Imported by name: nothing here needs scikit-learn.
+        tags = import_module("sklearn.utils")
+        return tags.Tags(
+            estimator_type="regressor",
+            target_tags=tags.TargetTags(required=True, multi_output=True),
+            regressor_tags=tags.RegressorTags(),
+        )
+
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit the weights, and before that choose the penalties if there are several.
 
@@ -196,14 +207,19 @@ class Ridge:
         if not hasattr(self, "coef_"):
             raise SettingError("This Ridge is not fitted. Call fit first.")
 
-    def _engine(self, x: Array, y: Array) -> NumpyEngine:
+    def _engine(self, x: Array, y: Array) -> Engine:
         if self.backend == "numpy":
             return NumpyEngine(x, y, fit_intercept=self.fit_intercept)
+        if self.backend in ("torch", "cuda"):
+            from models.ridge.torch_backend import TorchEngine
+
+            device: Literal["cpu", "cuda"] = "cuda" if self.backend == "cuda" else "cpu"
+            return TorchEngine(x, y, fit_intercept=self.fit_intercept, device=device)
         raise SettingError(f"Expected backend 'numpy', 'torch' or 'cuda', got {self.backend!r}.")
 
     def _choose(
         self,
-        engine: NumpyEngine,
+        engine: Engine,
         x: Array,
         y: Array,
         alphas: NDArray[np.float64],

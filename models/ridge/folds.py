@@ -114,10 +114,12 @@ def make_folds(
     """
     if isinstance(cv, int | np.integer):
         return group_folds(n_samples, int(cv), groups=groups)
-    pairs = cv.split(np.zeros((n_samples, 1)), None, groups) if hasattr(cv, "split") else cv
     try:
+        pairs: Any = cv
+        if hasattr(pairs, "split") and not isinstance(cv, str):
+            pairs = pairs.split(np.zeros((n_samples, 1)), None, groups)
         folds = [(_indices(train, n_samples), _indices(test, n_samples)) for train, test in pairs]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         if isinstance(error, SettingError):
             raise
         raise SettingError(

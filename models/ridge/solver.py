@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from models.ridge.gram import (
 from models.ridge.path import AlphaPath
 from models.ridge.resolvent import Resolvent
 
-__all__ = ["HeldOut", "Method", "NumpyEngine", "choose_method", "ridge_path"]
+__all__ = ["Engine", "HeldOut", "Method", "NumpyEngine", "choose_method"]
 
 Method: TypeAlias = Literal["folds", "blocks"]
 HeldOut: TypeAlias = Iterator[tuple[NDArray[np.intp], slice, Array]]
@@ -65,6 +65,26 @@ def choose_method(shape: tuple[int, ...], n_targets: int, *, folds: Folds, n_alp
     return "folds" if by_fold <= by_block else "blocks"
 
 
+class Engine(Protocol):
+    """What a backend does for `models.ridge.estimator.Ridge`."""
+
+    def held_out(self, folds: Folds, alphas: AlphaPath, method: Method) -> HeldOut:
+        """Yield (rows, columns, predictions (n_alphas, n_rows, n_columns)), each sample held out.
+
+        Predictions are those of models that never saw the rows. A row comes once for each fold
+        that holds it out; the columns are targets, all of them in pieces.
+        """
+
+    def weights(self, alphas: NDArray[np.float64]) -> tuple[Array, Array]:
+        """Return coefficients (n_targets, n_features) and intercepts (n_targets,).
+
+        Parameters
+        ----------
+        alphas : array of shape (n_targets,)
+            The penalty of each target.
+        """
+
+
 class NumpyEngine:
     """Ridge on the processor, by NumPy and LAPACK.
 
@@ -91,11 +111,7 @@ class NumpyEngine:
         self._whole: Resolvent | None = None
 
     def held_out(self, folds: Folds, alphas: AlphaPath, method: Method) -> HeldOut:
-        """Yield (rows, columns, predictions (n_alphas, n_rows, n_columns)), each sample held out.
-
-        Predictions are those of models that never saw the rows. A row comes once for each fold
-        that holds it out; the columns are targets, all of them in pieces.
-        """
+        """Yield held-out predictions; see `Engine`."""
         # Where K + alpha is singular but for rounding, its blocks tell nothing.
         if method == "blocks" and self._reduced().resolves(float(alphas.nodes.min())):
             yield from self._by_blocks([test for _, test in folds], alphas)
@@ -104,13 +120,7 @@ class NumpyEngine:
             yield from self._by_fold(train, test, alphas)
 
     def weights(self, alphas: NDArray[np.float64]) -> tuple[Array, Array]:
-        """Return coefficients (n_targets, n_features) and intercepts (n_targets,).
-
-        Parameters
-        ----------
-        alphas : array of shape (n_targets,)
-            The penalty of each target.
-        """
+        """Return coefficients and intercepts; see `Engine`."""
         whole = self._reduced()
         turned = whole.turn(self._y if self._dual else self._cross)
         for alpha in np.unique(alphas):
@@ -263,26 +273,6 @@ class NumpyEngine:
         else:
             block = np.eye(len(block), dtype=block.dtype) - block - null
         return np.asarray(np.linalg.inv(block))
-
-
-def ridge_path(
-    x: NDArray[np.float64], y: NDArray[np.float64], alphas: Sequence[float]
-) -> Iterator[NDArray[np.float64]]:
-    """Yield the weights argmin |x w - y|^2 + alpha |w|^2 (n_features, n_targets) for each alpha.
-
-    Parameters
-    ----------
-    x : array of shape (n_samples, n_features)
-    y : array of shape (n_samples, n_targets)
-    alphas : sequence of float
-        Penalties; where 0, directions without variance get no weight.
-    """
-    wide = x.shape[1] > len(x)
-    resolvent = Resolvent(x @ x.T if wide else x.T @ x)
-    turned = resolvent.turn(y if wide else x.T @ y)
-    for alpha in alphas:
-        solved = resolvent.turn_back(resolvent.solve(turned, float(alpha)))
-        yield x.T @ solved if wide else solved
 
 
 def _null_scale(gram: Array) -> float:
