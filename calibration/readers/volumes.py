@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +38,24 @@ class BoldImage:
         """Return the number of volumes."""
         return len(self.stamps_s)
 
-    def _blocks(self) -> list[slice]:
-        each = max(1, _BLOCK_BYTES // (4 * int(np.prod(self.shape))))
-        return [slice(k, min(k + each, len(self))) for k in range(0, len(self), each)]
-
-    def _block(self, block: slice) -> NDArray[np.float32]:
-        with as_file_error(self.path, "NIfTI"):
-            return np.asarray(self.image.dataobj[..., block], dtype=np.float32)
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield volumes (n, x * y * z), x fastest, as they lie in the file; then check its end."""
+        n_voxels = int(np.prod(self.shape))
+        each = max(1, _BLOCK_BYTES // (4 * n_voxels))
+        zipped = self.path.name.lower().endswith(".gz")
+        kind: Any = type(self.image)
+        with (
+            as_file_error(self.path, "NIfTI"),
+            gzip.open(self.path) if zipped else self.path.open("rb") as file,
+        ):
+            # One open file: a compressed one would else be unpacked from its start for each block.
+            volumes = kind.from_file_map(kind.make_file_map({"image": file})).dataobj
+            for start in range(0, len(self), each):
+                block = slice(start, min(start + each, len(self)))
+                values = np.asarray(volumes[..., block], dtype=np.float32)
+                yield block, values.reshape(n_voxels, -1, order="F").T
+            while zipped and file.read(1 << 20):
+                pass  # the checksum stands at the end
 
     def automatic_mask(self) -> NDArray[np.bool_]:
         """Return voxels whose mean is above a quarter of the 98th percentile of all means.
@@ -52,11 +65,11 @@ class BoldImage:
         FileError
             If no voxel is.
         """
-        total = np.zeros(self.shape)
-        for block in self._blocks():
+        total = np.zeros(int(np.prod(self.shape)))
+        for _, values in self._blocks():
             with np.errstate(invalid="ignore", over="ignore"):
-                total += self._block(block).sum(axis=3, dtype=np.float64)
-        means = total / len(self)
+                total += values.sum(axis=0, dtype=np.float64)
+        means = (total / len(self)).reshape(self.shape, order="F")
         finite = np.isfinite(means)
         inside = np.zeros(self.shape, np.bool_)
         if finite.any():
@@ -74,11 +87,13 @@ class BoldImage:
         FileError
             If the image is damaged, or a voxel in the mask is not finite throughout.
         """
-        signal = np.empty((len(self), int(mask.sum())), np.float32)
-        for block in self._blocks():
-            signal[block] = self._block(block)[mask].T
-        bad = [~np.isfinite(signal[block]).all(axis=0) for block in self._blocks()]
-        n_bad = int(np.any(bad, axis=0).sum())
+        columns = np.ravel_multi_index(np.nonzero(mask), self.shape, order="F")
+        signal = np.empty((len(self), len(columns)), np.float32)
+        bad = np.zeros(len(columns), np.bool_)
+        for block, values in self._blocks():
+            signal[block] = values[:, columns]
+            bad |= ~np.isfinite(signal[block]).all(axis=0)
+        n_bad = int(bad.sum())
         if n_bad:
             raise FileError(
                 f"{self.path.name}: {n_bad} of {signal.shape[1]} voxels in the mask are not finite "
@@ -122,8 +137,7 @@ def open_bold(
 
     check_fetched(path)
     with as_file_error(path, "NIfTI"), collected_log("nibabel.global", warnings):
-        # One open file: a compressed one would else be unpacked from its start for every block.
-        image: Any = nibabel.load(path, keep_file_open=True)
+        image: Any = nibabel.load(path)
         if len(image.shape) != 4 or image.shape[3] < 2:
             raise FileError(
                 f"{path.name} has the shape {image.shape}; a time series (x, y, z, volumes) of at "
@@ -132,7 +146,8 @@ def open_bold(
         zoom = float(image.header.get_zooms()[3])
         _space, clock = image.header.get_xyzt_units()
         affine = np.array(image.affine, dtype=np.float64)
-        check_size(path, image)
+        if path.suffix.lower() == ".nii":  # what is compressed is checked as it is read
+            check_size(path, image)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
         raise FileError(f"{path.name}: its affine is no map from voxels to millimetres; damaged?")
     if sidecar is None:
