@@ -141,7 +141,8 @@ class _Block(nn.Module):
         x = x + gate_a * self._attend(_normed(x) * (1.0 + scale_a) + shift_a, turn)
         h = _normed(x) * (1.0 + scale_b) + shift_b
         h = h + self.conv(h.transpose(1, 2)).transpose(1, 2)
-        return x + gate_b * self.down(functional.gelu(self.up(h), approximate="tanh"))
+        y: Tensor = self.down(functional.gelu(self.up(h), approximate="tanh"))
+        return x + gate_b * y
 
     def _attend(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         batch, frames, width = x.shape

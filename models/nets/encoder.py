@@ -132,8 +132,8 @@ class _WordBlock(nn.Module):
         mask = (there | ~there.any(dim=1, keepdim=True))[:, None, None, :]
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.out(y.transpose(1, 2).reshape(batch, words, width))
-        y = self.down(functional.gelu(self.up(self.norm_b(x)), approximate="tanh"))
-        return x + y
+        more: Tensor = self.down(functional.gelu(self.up(self.norm_b(x)), approximate="tanh"))
+        return x + more
 
 
 def caption_words(caption: str) -> list[str]:

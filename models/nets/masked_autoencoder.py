@@ -77,12 +77,13 @@ class MaskedAutoencoder(nn.Module):
 
     def _embed(self, patched: Tensor) -> Tensor:
         h = self.enter(patched)
-        return h + _places(h) + self.bands.repeat(h.shape[1] // BANDS, 1)
+        placed: Tensor = h + _places(h) + self.bands.repeat(h.shape[1] // BANDS, 1)
+        return placed
 
     def _tokens(self, h: Tensor) -> Tensor:
         for block in self.blocks:
             h = block(h)
-        tokens = self.leave(self.norm(h)).float()
+        tokens: Tensor = self.leave(self.norm(h)).float()
         return tokens * torch.rsqrt(tokens.square().mean(-1, keepdim=True) + 1e-6)
 
     def _fill(self, h: Tensor) -> Tensor:
@@ -110,8 +111,8 @@ class _Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = functional.scaled_dot_product_attention(q, k, v)
         x = x + self.out(y.transpose(1, 2).reshape(batch, count, width))
-        y = self.down(functional.gelu(self.up(self.norm_b(x)), approximate="tanh"))
-        return x + y
+        more: Tensor = self.down(functional.gelu(self.up(self.norm_b(x)), approximate="tanh"))
+        return x + more
 
 
 def patches(scaled: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Training of the embedded generator: stages that checkpoint, resume exactly and end on request."""

@@ -1,0 +1,296 @@
+"""Stage `generator`: flow matching on windows of latents, most of which go on from known frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibration.sounds.procedural import CLASSES
+from calibration.training.checkpoint import load_tensors, load_weights
+from calibration.training.encoder import Readout
+from calibration.training.loop import Stage, autocast
+from calibration.training.material import WINDOW, WINDOW_STARTS, Material
+from calibration.training.settings import GeneratorSettings, TrainingSettings
+from models.nets.codec import FRAMES_PER_LATENT, Codec
+from models.nets.dit import FRAMES_PER_TOKEN, Denoiser
+from models.nets.encoder import AudioEncoder
+from models.nets.samplers import euler, ping_pong, uniform_times
+from models.nets.sizes import make_codec, make_denoiser
+
+__all__ = ["PREFIX", "GeneratorStage", "Windows", "draw_windows", "guided", "judge_conditions"]
+
+FRAMES = WINDOW // FRAMES_PER_LATENT  # latent frames of a window: 64
+PREFIX = FRAMES // 2  # of which may be known: 32, 1.28 s
+_LENGTHS = (40, 48, 64, 64)  # lengths that windows are cut to: short stretches are used too
+_FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """A batch of windows, as the denoiser takes them."""
+
+    latents: Tensor  # (batch, frames, 32), the sound
+    known: Tensor  # (batch, frames), 1 where a frame is given
+    condition: Tensor  # (batch, 512), zeros where there is none
+    tokens: Tensor  # (batch, frames, 768), zeros where there are none
+    vectors: Tensor  # (batch, 512), of the sound, whatever `condition` says
+    numbers: np.ndarray[tuple[int, ...], Any]  # which clips
+
+
+def draw_windows(
+    material: Material, options: GeneratorSettings, rng: np.random.Generator, n: int
+) -> Windows:
+    """Draw windows of clips, and what of them is known, given as condition, or blurred.
+
+    Parameters
+    ----------
+    material : Material
+    options : GeneratorSettings
+        The shares.
+    rng : numpy.random.Generator
+    n : int
+        Windows.
+    """
+    latents, vectors, tokens = (material.derived(k) for k in ("latents", "vectors", "tokens"))
+    frames = int(rng.choice(_LENGTHS))
+    numbers = rng.integers(0, material.n_train, n)
+    places = rng.integers(0, len(WINDOW_STARTS), n)
+    x = _cut(latents, numbers, places)
+    known = np.zeros((n, FRAMES), np.float32)
+    prefixed = rng.uniform(size=n) < options.prefixed
+    switched = prefixed & (rng.uniform(size=n) < options.switched)
+    full = rng.uniform(size=n) < 0.6  # a stream that has just begun knows less than 1.28 s
+    lengths = np.where(full | switched, PREFIX, rng.integers(1, PREFIX + 1, n))
+    known[:, :PREFIX] = prefixed[:, None] & (np.arange(PREFIX) >= PREFIX - lengths[:, None])
+    other = _cut(latents, rng.integers(0, material.n_train, n), rng.integers(0, 5, n))
+    x[switched, :PREFIX] = other[switched, :PREFIX]
+    for i, share in enumerate(_FADE, start=PREFIX):
+        x[switched, i] = share * x[switched, i] + (1.0 - share) * other[switched, i]
+    own = vectors[numbers, places].astype(np.float32)
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    given = own.copy()
+    blurred = rng.uniform(size=n) < options.noisy_condition
+    given[blurred] = _blurred(given[blurred], rng)
+    given[rng.uniform(size=n) < options.without_condition] = 0.0
+    words = np.zeros((n, FRAMES, tokens.shape[-1]), np.float32)
+    for row in np.flatnonzero(rng.uniform(size=n) < options.with_tokens):
+        # What is asked for is known for the frames to be made only.
+        made = np.repeat(tokens[numbers[row], places[row]], FRAMES_PER_TOKEN, axis=0)
+        words[row, PREFIX:] = made[PREFIX:]
+    return Windows(
+        latents=torch.from_numpy(x[:, :frames]),
+        known=torch.from_numpy(known[:, :frames]),
+        condition=torch.from_numpy(given),
+        tokens=torch.from_numpy(words[:, :frames]),
+        vectors=torch.from_numpy(own),
+        numbers=numbers,
+    )
+
+
+def _cut(
+    latents: np.ndarray[tuple[int, ...], Any],
+    numbers: np.ndarray[tuple[int, ...], Any],
+    places: np.ndarray[tuple[int, ...], Any],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    firsts = np.array(WINDOW_STARTS)[places] // FRAMES_PER_LATENT
+    pairs = zip(numbers.tolist(), firsts.tolist(), strict=True)
+    cut = np.stack([latents[number, first : first + FRAMES] for number, first in pairs])
+    return np.asarray(cut, np.float32)
+
+
+def _blurred(
+    vectors: np.ndarray[tuple[int, ...], Any], rng: np.random.Generator
+) -> np.ndarray[tuple[int, ...], Any]:
+    """Turn unit vectors away by a random angle, to a cosine of .6 to 1."""
+    r = rng.uniform(0.6, 1.0, (len(vectors), 1))
+    aside = rng.standard_normal(vectors.shape)
+    aside -= (aside * vectors).sum(1, keepdims=True) * vectors
+    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    return np.asarray(r * vectors + np.sqrt(1.0 - r**2) * aside, np.float32)
+
+
+class GeneratorStage(Stage):
+    """Train the denoiser by conditional flow matching (arXiv:2210.02747, eq. 23).
+
+    Parameters
+    ----------
+    run : TrainingSettings
+    material : Material
+    out : Path
+        Folder of the run, for the codec and the encoders that score.
+    """
+
+    def __init__(self, run: TrainingSettings, material: Material, out: Path) -> None:
+        super().__init__("generator", run, run.generator)
+        self.options = run.generator
+        self.material = material
+        self.run_folder = out
+        self.train_network("denoiser", make_denoiser(run.size))
+
+    def advance(
+        self, step: int, rng: np.random.Generator, noise: torch.Generator
+    ) -> dict[str, Any]:
+        """One step; moments are logit-normal (arXiv:2403.03206, eq. 19)."""
+        windows = draw_windows(self.material, self.options, rng, self.settings.batch)
+        x = windows.latents.to(self.device)
+        known = windows.known.to(self.device)
+        start = torch.randn(x.shape, generator=noise, device=self.device)
+        time = torch.sigmoid(torch.randn(len(x), generator=noise, device=self.device))
+        at = time[:, None, None]
+        with autocast(self.run):
+            velocity = self.networks["denoiser"](
+                (1.0 - at) * start + at * x,
+                time,
+                condition=windows.condition.to(self.device),
+                tokens=windows.tokens.to(self.device),
+                clean=x,
+                known=known,
+            )
+        error = (velocity - (x - start)).square().mean(-1)
+        free = 1.0 - known
+        loss = (error * free).sum() / free.sum()
+        self.update(loss, "denoiser")
+        return {"loss": loss}
+
+    @torch.no_grad()
+    def finish(self, out: Path) -> dict[str, float]:
+        """Score sounds made of held-out conditions in 32 steps."""
+        denoiser = self.averages["denoiser"]
+        assert isinstance(denoiser, Denoiser)
+        return judge_conditions(denoiser, self.material, self.run_folder, self.run, steps=32)
+
+
+def guided(denoiser: Denoiser, windows: dict[str, Tensor], strength: float) -> Any:
+    """Return the velocity with classifier-free guidance (arXiv:2207.12598, eq. 6) for a sampler.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    windows : dict
+        `condition`, `tokens`, `clean`, `known`.
+    strength : float
+        1 is none.
+    """
+    free = {
+        **windows,
+        "condition": torch.zeros_like(windows["condition"]),
+        "tokens": torch.zeros_like(windows["tokens"]),
+    }
+
+    def velocity(x: Tensor, time: Tensor | float) -> Tensor:
+        moment = torch.as_tensor(time, device=x.device).expand(len(x))
+        with_it: Tensor = denoiser(x, moment, **windows)
+        if strength == 1.0:
+            return with_it
+        without: Tensor = denoiser(x, moment, **free)
+        return without + strength * (with_it - without)
+
+    return velocity
+
+
+def judge_conditions(
+    denoiser: Denoiser,
+    material: Material,
+    out: Path,
+    run: TrainingSettings,
+    *,
+    steps: int,
+    count: int = 260,
+    guidance: Sequence[float] = (1.0, 2.0),
+    jumping: bool = False,
+) -> dict[str, float]:
+    """Score sounds made from the vectors of held-out clips.
+
+    The judge says of which class they are, the training encoder how near they come to the vector.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    material : Material
+    out : Path
+        Folder of the run.
+    run : TrainingSettings
+    steps : int
+        Of the sampler.
+    count : int
+        Clips, at most.
+    guidance : sequence of float
+        Strengths to score.
+    jumping : bool
+        Sample by `ping_pong`, as a distilled denoiser wants it, in place of `euler`.
+
+    Returns
+    -------
+    scores : dict
+        For each guidance w: `accuracy_w`, `cosine_w` (of the training encoder), and `real`, the
+        judge's accuracy on the clips themselves.
+    """
+    device = torch.device(run.device)
+    codec, encoder, judge, readout = load_scorers(out, run)
+    numbers = np.arange(material.n_train, min(material.n_train + count, len(material.clips)))
+    vectors = np.asarray(material.derived("vectors")[numbers, 2], np.float32)
+    condition = torch.from_numpy(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    labels = torch.from_numpy(material.classes[numbers])
+    noise = torch.randn(len(numbers), FRAMES, 32, generator=torch.Generator().manual_seed(run.seed))
+    zeros = torch.zeros(len(numbers), FRAMES)
+    scores: dict[str, float] = {}
+
+    def judged(mel: Tensor) -> float:
+        return float((readout(judge(mel))[0].argmax(-1).cpu() == labels).float().mean())
+
+    real = np.asarray(material.derived("latents")[numbers, 32:96], np.float32)
+    scores["real"] = judged(codec.decode(torch.from_numpy(real).to(device)))
+    for strength in guidance:
+        windows = {
+            "condition": condition.to(device),
+            "tokens": torch.zeros(len(numbers), FRAMES, 768, device=device),
+            "clean": torch.zeros_like(noise).to(device),
+            "known": zeros.to(device),
+        }
+        velocity = guided(denoiser, windows, strength)
+        times = uniform_times(steps)
+        if jumping:
+            source = torch.Generator().manual_seed(run.seed + 1)
+            fresh = [torch.randn(noise.shape, generator=source).to(device) for _ in times[2:]]
+            made = ping_pong(velocity, noise.to(device), times, noise=fresh)
+        else:
+            made = euler(velocity, noise.to(device), times)
+        mel = codec.decode(made)
+        scores[f"accuracy_{strength:g}"] = judged(mel)
+        cosine = (encoder(mel).cpu() * condition).sum(-1)
+        scores[f"cosine_{strength:g}"] = float(cosine.mean())
+        level = (mel.mean(dim=(1, 2)).cpu()).numpy()
+        scores[f"level_r_{strength:g}"] = float(
+            np.corrcoef(level, material.factors[numbers, 3])[0, 1]
+        )
+    scores["classes"] = float(len(CLASSES))
+    return scores
+
+
+def load_scorers(
+    out: Path, run: TrainingSettings
+) -> tuple[Codec, AudioEncoder, AudioEncoder, Readout]:
+    """Return the trained codec, the training encoder, the judge's encoder and its readout."""
+    device = torch.device(run.device)
+    codec, encoder, judge, readout = (
+        make_codec(run.size),
+        AudioEncoder(),
+        AudioEncoder(),
+        Readout(),
+    )
+    for stage, key, network in (
+        ("codec", "codec", codec),
+        ("encoder", "audio", encoder),
+        ("judge", "audio", judge),
+        ("judge", "readout", readout),
+    ):
+        tensors, _ = load_tensors(out / stage / "final.safetensors")
+        load_weights(network, tensors, key)
+        network.to(device).eval().requires_grad_(False)
+    return codec, encoder, judge, readout

@@ -1,0 +1,164 @@
+"""What the stages learn from: rendered sounds, and arrays that earlier stages derived from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calibration.sounds.blends import BlendSource
+from calibration.sounds.procedural import CLASSES, ProceduralSource
+from calibration.sounds.store import SoundStore, render_store
+from calibration.stimuli import Factors
+from calibration.training.settings import TrainingSettings
+from models.errors import FileError
+from models.nets.codec import N_MELS, from_log, to_log
+
+__all__ = [
+    "FACTORS",
+    "WINDOW",
+    "WINDOW_STARTS",
+    "Material",
+    "factor_values",
+    "louder",
+    "mel_batch",
+    "prepare_sounds",
+]
+
+WINDOW = 256  # mel frames of a window: 2.56 s, a prefix of 1.28 s and as much after it
+WINDOW_STARTS = (0, 64, 128, 192, 256)  # windows that a stored sound is cut into, mel frames
+
+FACTORS = ("pitch", "tempo", "brightness", "loudness", "density")
+# Means and spreads of the factors over the library, on the scales of `factor_values`.
+_CENTRES = np.array([8.6, 6.8, 10.2, -27.0, 1.9], np.float32)
+_SPREADS = np.array([1.6, 0.6, 1.4, 8.0, 1.2], np.float32)
+
+
+def prepare_sounds(run: TrainingSettings, out: Path, *, workers: int = 1) -> Material:
+    """Render what is missing of the training sounds into OUT/sounds, and open them.
+
+    Parameters
+    ----------
+    run : TrainingSettings
+        Number of sounds, and the seed.
+    out : Path
+        Folder of the run.
+    workers : int
+        Processes that render.
+    """
+    folder = out / "sounds"
+    for source, name, count in (
+        (ProceduralSource(run.seed), "clips", run.sounds.clips),
+        (BlendSource(run.seed), "blends", run.sounds.blends),
+    ):
+        render_store(source, folder / name, count=count, workers=workers)
+    return Material(run, out)
+
+
+class Material:
+    """Stored sounds, and the arrays of OUT/derived.
+
+    Parameters
+    ----------
+    run : TrainingSettings
+    out : Path
+        Folder of the run.
+    """
+
+    def __init__(self, run: TrainingSettings, out: Path) -> None:
+        self.clips = SoundStore(out / "sounds" / "clips")
+        self.blends = SoundStore(out / "sounds" / "blends")
+        self.n_train = run.sounds.clips - run.sounds.held_out
+        self.n_blends = run.sounds.blends - run.sounds.held_out
+        self._derived = out / "derived"
+        notes = self.clips.annotations
+        self.captions = [note.caption for note in notes]
+        self.classes = np.array([CLASSES.index(note.label) for note in notes])
+        self.factors = np.stack([factor_values(note.factors) for note in notes])
+
+    @property
+    def held_out(self) -> range:
+        """Numbers of the clips that no stage trains on."""
+        return range(self.n_train, len(self.clips))
+
+    def derived(self, name: str) -> NDArray[np.float16]:
+        """Return an array that an earlier stage derived, read from disk as it is used.
+
+        Raises
+        ------
+        FileError
+            If that stage has not been run.
+        """
+        path = self._derived / f"{name}.npy"
+        try:
+            values: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise FileError(
+                f"{path} is missing or damaged. Run the stage before this one."
+            ) from error
+        return values
+
+    def derive(self, name: str, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float16]]:
+        """Return a new array on disk to be filled; it counts when `derive_done` is called."""
+        self._derived.mkdir(parents=True, exist_ok=True)
+        return np.lib.format.open_memmap(
+            self._derived / f"{name}.part", mode="w+", dtype=np.float16, shape=shape
+        )
+
+    def derive_done(self, name: str) -> None:
+        """Let an array that is filled take its place."""
+        (self._derived / f"{name}.part").replace(self._derived / f"{name}.npy")
+
+
+def factor_values(factors: Factors) -> NDArray[np.float32]:
+    """Return the factors on scales of hearing, about zero mean and unit spread; NaN stays NaN.
+
+    Octaves for pitch, tempo, brightness and density, decibels for loudness (at least -60 dBFS).
+
+    Returns
+    -------
+    values : array of shape (5,), in the order of `FACTORS`
+    """
+    values = np.array(
+        [
+            _octaves(factors.pitch_hz),
+            _octaves(factors.tempo_bpm),
+            _octaves(factors.brightness_hz),
+            max(factors.loudness_dbfs, -60.0),
+            _octaves(max(factors.density_hz, 0.25)),
+        ],
+        np.float32,
+    )
+    return (values - _CENTRES) / _SPREADS
+
+
+def _octaves(value: float) -> float:
+    return float(np.log2(value)) if value > 0 else float("nan")
+
+
+def mel_batch(
+    store: SoundStore, numbers: NDArray[np.int64], firsts: NDArray[np.int64], frames: int
+) -> Tensor:
+    """Return log mel frames, (sounds, frames, 64), of stretches of stored sounds."""
+    pairs = zip(numbers.tolist(), firsts.tolist(), strict=True)
+    stack = np.stack([store.mel(number, first, frames) for number, first in pairs])
+    return torch.from_numpy(stack)
+
+
+def louder(mel: Tensor, gain_db: Tensor) -> Tensor:
+    """Return log mel frames of the sounds made louder, (batch, frames, 64); silence stays silent.
+
+    Parameters
+    ----------
+    mel : Tensor of shape (batch, frames, 64)
+    gain_db : Tensor of shape (batch,)
+    """
+    if mel.shape[-1] != N_MELS:
+        raise ValueError(f"expected {N_MELS} bands, got {mel.shape}")
+    shift = gain_db.reshape(-1, 1, 1) * (np.log(10.0) / 20.0)
+    silent = from_log(mel) <= 1e-3
+    return to_log(from_log(torch.where(silent, mel, mel + shift)))

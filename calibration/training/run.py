@@ -1,0 +1,157 @@
+"""The whole training, stage after stage, each of which can be run and resumed by itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+
+import torch
+
+from calibration.training.loop import Progress, Stage, need_device, train_stage
+from calibration.training.material import Material, prepare_sounds
+from calibration.training.settings import STAGES, StageName, TrainingSettings
+from models.errors import FileError, SettingError
+
+__all__ = ["make_stage", "train"]
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    run: TrainingSettings,
+    out: Path,
+    *,
+    stages: Sequence[StageName] = STAGES,
+    resume: bool = False,
+    budget_min: float | None = None,
+    workers: int = 1,
+    stop: Event | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> bool:
+    """Train the stages that are not done yet, in their order.
+
+    Parameters
+    ----------
+    run : TrainingSettings
+    out : Path
+        Folder of the run: `sounds/`, `derived/`, a folder for each stage, `run.json`. Two calls may
+        share it at the same time if they train different stages.
+    stages : sequence of str
+        Which of `STAGES`.
+    resume : bool
+        Go on where a stage stopped, and leave out those that are done.
+    budget_min : float, optional
+        Minutes after which everything is saved and left.
+    workers : int
+        Processes that render sounds.
+    stop : Event, optional
+        When set, everything is saved and left.
+    progress : callable, optional
+
+    Returns
+    -------
+    done : bool
+        False if it was stopped before its end.
+
+    Raises
+    ------
+    SettingError
+        If a stage is unknown.
+    FileError
+        If the folder holds another run, or a run and `resume` is not asked for, or cannot be
+        written.
+    DeviceError
+        If the device cannot be had.
+    StageError
+        If a loss is not finite.
+    """
+    unknown = [name for name in stages if name not in STAGES]
+    if unknown or not stages:
+        raise SettingError(f"Expected stages out of {', '.join(STAGES)}, got {list(stages)}.")
+    need_device(run.device)
+    torch.set_num_threads(run.threads)
+    deadline = None if budget_min is None else time.monotonic() + 60.0 * budget_min
+    _claim(run, out)
+    material = prepare_sounds(run, out, workers=workers)
+    for name in stages:
+        folder = out / name
+        if (folder / "final.safetensors").exists():
+            if not resume:
+                raise FileError(f"{folder} is trained. Resume the run, or give another folder.")
+            _log.info("Stage '%s' is done.", name)
+            continue
+        if stop is not None and stop.is_set():
+            return False
+        stage = make_stage(name, run, material, out)
+        _log.info("Stage '%s': %d steps.", name, stage.settings.steps)
+        if not train_stage(
+            stage, folder, resume=resume, stop=stop, deadline=deadline, progress=progress
+        ):
+            return False
+    return True
+
+
+def make_stage(name: StageName, run: TrainingSettings, material: Material, out: Path) -> Stage:
+    """Return a stage with its networks at their initial weights.
+
+    Parameters
+    ----------
+    name : str
+        One of `STAGES`.
+    run : TrainingSettings
+    material : Material
+    out : Path
+        Folder of the run, where later stages find what earlier ones made.
+    """
+    if name in ("encoder", "judge"):
+        from calibration.training.encoder import EncoderStage
+
+        return EncoderStage(name, run, material)
+    if name == "codec":
+        from calibration.training.codec import CodecStage
+
+        return CodecStage(run, material)
+    if name == "tokens":
+        from calibration.training.tokens import TokensStage
+
+        return TokensStage(run, material)
+    if name == "vocoder":
+        from calibration.training.vocoder import VocoderStage
+
+        return VocoderStage(run, material)
+    if name == "generator":
+        from calibration.training.generator import GeneratorStage
+
+        return GeneratorStage(run, material, out)
+    from calibration.training.distill import DistillStage
+
+    return DistillStage(run, material, out)
+
+
+def _claim(run: TrainingSettings, out: Path) -> None:
+    """Write down what the run is, or check that it is the same as before.
+
+    Number of threads, device and precision may change between calls; the recipe may not.
+    """
+    recipe = json.loads(json.dumps(asdict(run)))
+    for free in ("threads", "device", "precision", "checkpoint_s"):
+        recipe.pop(free)
+    path = out / "run.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before = json.loads(path.read_text("utf-8"))
+            changed = [k for k in ("size", "seed", "sounds") if before.get(k) != recipe[k]]
+            if changed:
+                raise FileError(
+                    f"{out} holds a run with other settings ({', '.join(changed)}). Give another "
+                    "folder."
+                )
+        path.write_text(json.dumps(recipe, indent=1), "utf-8")
+    except (OSError, json.JSONDecodeError) as error:
+        raise FileError(f"Cannot use {path}: {error}.") from error

@@ -1,0 +1,198 @@
+"""What a training run is made of: sizes, steps, rates. The defaults are the shipped recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from models.errors import SettingError
+from models.nets.sizes import SizeName
+
+__all__ = [
+    "STAGES",
+    "CodecSettings",
+    "DistillSettings",
+    "EncoderSettings",
+    "GeneratorSettings",
+    "SoundsSettings",
+    "StageName",
+    "StageSettings",
+    "TokensSettings",
+    "TrainingSettings",
+    "VocoderSettings",
+    "scaled",
+]
+
+StageName = Literal["encoder", "judge", "codec", "tokens", "vocoder", "generator", "distill"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """What every stage has."""
+
+    steps: int = 1_000
+    batch: int = 32  # sounds in a step
+    rate: float = 1e-3  # largest learning rate
+    warmup: int = 200  # steps until it is reached; then a cosine down to a tenth of it
+    average: float = 0.999  # decay of the averaged weights, reached after a warm-up
+    clip: float = 1.0  # largest norm of a gradient
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2 or not self.rate > 0 or not 0 <= self.average < 1:
+            raise SettingError(
+                "A stage needs at least 1 step, 2 sounds a step, a rate above 0 and an average "
+                f"from 0 to below 1, got {self}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SoundsSettings:
+    """How many sounds are rendered, 5.12 s each."""
+
+    clips: int = 13_000  # of the library's classes
+    blends: int = 5_000  # mixtures without a class, for codec and vocoder
+    held_out: int = 650  # of each, the last ones: never trained on
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < min(self.clips, self.blends):
+            raise SettingError(f"Expected fewer sounds held out than rendered, got {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings(StageSettings):
+    """Sounds and captions into one space."""
+
+    steps: int = 4_000
+    batch: int = 64
+    temperature: float = 0.07  # where it starts; it is learned
+    pair_weight: float = 0.5  # two stretches of one sound belong together
+    factor_weight: float = 1.0  # pitch, tempo, brightness, loudness, density can be read off
+    class_weight: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class CodecSettings(StageSettings):
+    """Mel frames to latents and back."""
+
+    steps: int = 14_000
+    batch: int = 32
+    rate: float = 1.5e-3
+    kl_weight: float = 1e-4  # [?] generation.md names 1e-2 to 1e-4
+    slope_weight: float = 0.5  # steps from frame to frame and band to band must be right too
+    gain_db: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokensSettings(StageSettings):
+    """Masked autoencoder."""
+
+    steps: int = 4_000
+    batch: int = 32
+    seen: float = 0.25  # share of patches that the encoder sees
+    whole: float = 0.25  # share of steps in which it sees all, as it will when it is used
+
+
+@dataclass(frozen=True, slots=True)
+class VocoderSettings(StageSettings):
+    """Mel frames to sound; the adversarial part begins after `plain` of the steps."""
+
+    steps: int = 30_000
+    batch: int = 12
+    frames: int = 64  # of a stretch
+    plain: float = 0.7
+    phase_weight: float = 0.3
+    adversarial_weight: float = 0.1
+    match_weight: float = 0.2  # features of the discriminators
+    gain_db: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorSettings(StageSettings):
+    """Flow matching."""
+
+    steps: int = 24_000
+    batch: int = 64
+    rate: float = 1e-3
+    warmup: int = 500
+    average: float = 0.9995
+    prefixed: float = 0.8  # share of samples that go on from known frames
+    switched: float = 0.25  # share of those whose known frames are of another sound
+    without_condition: float = 0.12
+    with_tokens: float = 0.5
+    noisy_condition: float = 0.2  # share whose condition is blurred as a decoder blurs it
+
+
+@dataclass(frozen=True, slots=True)
+class DistillSettings(StageSettings):
+    """Few steps: regression on the teacher's paths, then a short adversarial phase."""
+
+    steps: int = 5_000
+    batch: int = 48
+    rate: float = 2e-4
+    warmup: int = 100
+    average: float = 0.995
+    method: Literal["arc", "consistency"] = "arc"
+    regression: float = 0.4  # share of the steps
+    teacher_steps: int = 16  # Heun
+    guidance: float = 1.5  # strength that the student has built in; 1 is none
+    own_prefixes: float = (
+        0.5  # share of adversarial samples that go on from the student's own sound
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """A whole run."""
+
+    size: SizeName = "tiny"
+    seed: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_s: float = 120.0
+    sounds: SoundsSettings = field(default_factory=SoundsSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    codec: CodecSettings = field(default_factory=CodecSettings)
+    tokens: TokensSettings = field(default_factory=TokensSettings)
+    vocoder: VocoderSettings = field(default_factory=VocoderSettings)
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    distill: DistillSettings = field(default_factory=DistillSettings)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.threads < 1 or not self.checkpoint_s > 0:
+            raise SettingError(
+                "Training needs a seed >= 0, at least one thread and a time between checkpoints, "
+                f"got {self.seed}, {self.threads} and {self.checkpoint_s}."
+            )
+
+
+def scaled(settings: TrainingSettings, factor: float) -> TrainingSettings:
+    """Return the run with the steps of every stage, and the sounds, times a factor; for trials.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+    factor : float
+        Above 0; .1 is a tenth of the work.
+
+    Raises
+    ------
+    SettingError
+        If the factor is not above 0.
+    """
+    if not factor > 0:
+        raise SettingError(f"Expected a factor above 0, got {factor}.")
+
+    def fewer(stage: StageSettings) -> StageSettings:
+        steps = max(1, round(stage.steps * factor))
+        return replace(stage, steps=steps, warmup=max(1, round(stage.warmup * factor)))
+
+    names = ("encoder", "codec", "tokens", "vocoder", "generator", "distill")
+    sounds = SoundsSettings(
+        clips=max(52, round(settings.sounds.clips * factor)),
+        blends=max(40, round(settings.sounds.blends * factor)),
+        held_out=max(13, round(settings.sounds.held_out * factor)),
+    )
+    stages = {name: fewer(getattr(settings, name)) for name in names}
+    return replace(settings, sounds=sounds, **stages)  # type: ignore[arg-type]
