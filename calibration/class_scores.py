@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.honest.bootstrap import bootstrap_mean
-from calibration.honest.identify import Metric, score_if_own, similarities
+from calibration.honest.identify import score_if_own
 from calibration.scores import area_under_curve, permutation_p
 from models.errors import SettingError
 
@@ -31,7 +31,7 @@ class ClassScores:
     identification_ties_half: float
     accuracy: float  # the most similar class is the right one
     accuracy_chance: float
-    auc: float  # one class against the others, mean over classes
+    auc: float  # one class against the others within a run, mean over runs and classes
     auc_classes: dict[str, float]
     permutation_p: float
     n_permutations: int
@@ -79,7 +79,7 @@ def score_classes(
     trial: NDArray[np.str_],
     within: NDArray[np.str_],
     training_mean: Rows,
-    metric: Metric = "correlation",
+    centre: Rows | None = None,
     n_permutations: int = 1000,
     n_bootstrap: int = 1000,
     seed: int = 0,
@@ -102,10 +102,9 @@ def score_classes(
         Run or session; labels are dealt out anew within it, and the presentation before is looked
         for in it.
     training_mean : array of shape (d,) or (n_windows, d)
-        Mean target of the training rows of each window.
-    metric : str
-        How a prediction is compared with a target. Targets of one or two dimensions have no
-        meaningful correlation; take "cosine" for these.
+        What the predictions of each window still hold of the mean of its training targets.
+    centre : array of shape (d,), optional
+        What is taken off the targets of the classes; `training_mean`, averaged, if not given.
 
     Raises
     ------
@@ -119,7 +118,7 @@ def score_classes(
     # Without the training mean: a rare class must not lose to a frequent one on its mean alone.
     flat_mean = np.broadcast_to(training_mean, predictions.shape)
     mean = _means(predictions - flat_mean, place[number], len(trials))
-    centred = classes - np.mean(flat_mean, axis=0)
+    centred = classes - (np.mean(flat_mean, axis=0) if centre is None else centre)
     own, hall = code[first[order]], within[first[order]]
     present = np.unique(own)
     if len(present) < 2:
@@ -127,7 +126,7 @@ def score_classes(
             f"Scores need presentations of 2 or more classes, got {len(present)} "
             f"({', '.join(names[k] for k in present)})."
         )
-    similarity = similarities(mean, centred, metric=metric)
+    similarity = _projections(mean, centred)
     win = score_if_own(similarity)  # (n_trials, n_classes)
     rows = np.arange(len(own))
     weights = 1.0 / np.bincount(own, minlength=len(names))[own] / len(present)
@@ -139,17 +138,13 @@ def score_classes(
         null[k] = np.sum(weights * win[rows, dealt])
     strict = np.sum(similarity < similarity[rows, own][:, None], axis=1) / (len(names) - 1)
     flat = np.zeros((1, predictions.shape[1]))  # the mean predictor, after the mean is taken off
-    floor = score_if_own(similarities(flat, centred, metric=metric))
+    floor = score_if_own(_projections(flat, centred))
     before = _before(own, hall)
     known = before >= 0
     interval = bootstrap_mean(
         win[rows, own] * weights * len(own), trials[order], n_resamples=n_bootstrap, rng=rng
     )
-    auc = {
-        names[k]: area_under_curve(similarity[:, k], own == k)
-        for k in present
-        if 0 < np.sum(own == k) < len(own)
-    }
+    auc = {names[k]: _area(similarity[:, k], own == k, hall) for k in present}
     best = np.argmax(similarity, axis=1)
     return ClassScores(
         identification=float(np.sum(weights * strict)),
@@ -184,6 +179,26 @@ def _means(values: Rows, group: NDArray[np.int64], n: int) -> Rows:
     total = np.zeros((n, values.shape[1]))
     np.add.at(total, group, np.asarray(values, np.float64))
     return np.asarray(total / np.bincount(group, minlength=n)[:, None])
+
+
+def _projections(predictions: Rows, classes: Rows) -> Rows:
+    """Return how far each prediction goes towards each class: (n, n_classes).
+
+    Not the cosine: a faint prediction must not count as much as a clear one. Rounded, so that
+    equal ones tie.
+    """
+    length = np.maximum(np.linalg.norm(classes, axis=1, keepdims=True), 1e-12)
+    return np.asarray(np.round(predictions @ (classes / length).T, 12))
+
+
+def _area(values: Rows, positive: NDArray[np.bool_], hall: NDArray[np.str_]) -> float:
+    """Return the area within each run that has both, their mean; all runs as one if none has."""
+    areas = [
+        area_under_curve(values[rows], positive[rows])
+        for rows in (hall == name for name in np.unique(hall))
+        if 0 < np.sum(positive[rows]) < np.sum(rows)
+    ]
+    return float(np.mean(areas)) if areas else area_under_curve(values, positive)
 
 
 def _dealt(

@@ -6,7 +6,7 @@ the report. Everything that was used is written into the report and the bundle.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,15 +34,33 @@ ALPHAS = tuple(float(10.0 ** (k / 2)) for k in range(0, 15))
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """What is read, where the files do not say it themselves."""
+    """What is read, where the files do not say it themselves; as `calibration.readers` takes it."""
 
-    format: str | None = None  # as `calibration.readers` names it
-    mask: Path | None = None  # NIfTI
-    labels: Path | None = None  # NIfTI of ROI numbers
-    stimuli: Path | None = None  # folder of sounds, or a table
+    format: str | None = None
+    sessions: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     select: str | None = None  # part of the file names, where there are several kinds of runs
+    mask: Path | None = None  # NIfTI
+    labels: tuple[Path, ...] = ()  # NIfTI of ROI numbers, or masks
+    label_names: Path | None = None
+    roi: tuple[str, ...] = ()  # only the voxels of these
+    tr_s: float | None = None
+    stimuli: Path | None = None  # folder of sounds, or a table
+    events: Path | None = None
     event_duration_s: float | None = None  # where only onsets are marked
-    rois: tuple[str, ...] = ()  # only the voxels of these
+    label_column: str | None = None
+    stimulus_column: str | None = None
+    markers: str | None = None  # name of the marker stream
+    ignore_labels: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    signal_type: str | None = None
+    unit: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return what was given, as keyword arguments of `read_dataset`."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in given.items() if value is not None and value != ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +88,6 @@ class TargetSettings:
     kind: str | None = None  # "class", or an embedder: "mel-statistics", "clap:FOLDER", ...
     stretch: Literal["clip", "window"] = "clip"  # embed the whole clip, or the window's stretch
     download: bool = False  # weights may be fetched from the hub
-    dim: int | None = None  # keep so many principal components of the training targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +118,9 @@ class EvaluationSettings:
     test: Literal["auto", "dataset", "folds"] = "auto"  # "dataset": the runs it calls test
     family: _FAMILIES = "auto"  # what a fold holds out
     n_folds: int | None = None  # None: one fold for each run, session or label; else 5
-    n_permutations: int = 1000
-    n_bootstrap: int = 1000
+    n_permutations: int = 2000
+    n_bootstrap: int = 2000
+    n_shuffled: int = 3  # decoders of shuffled brains
     families: bool = True  # compare split families, to detect leaks
     seed: int = 0
 
@@ -123,7 +141,7 @@ class CalibrationSettings:
     data: DataSettings = DataSettings()
     features: FeatureSettings = FeatureSettings()
     standardise: StandardiseSpec | None = None
-    windows: Literal["all", "clip"] = "all"  # every window within a clip, or the one that fits best
+    windows: Literal["auto", "all", "clip"] = "auto"  # every window in a clip, or the best fitting
     target: TargetSettings = TargetSettings()
     lag: LagSettings = LagSettings()
     decoder: DecoderSettings = DecoderSettings()
@@ -150,8 +168,6 @@ def load_calibration_settings(
     )
     if target is None:
         return read
-    from dataclasses import replace
-
     return replace(read, target=replace(read.target, kind=target))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 
-__all__ = ["Samples"]
+__all__ = ["Samples", "join_samples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,3 +62,53 @@ class Samples:
     def take(self, rows: NDArray[Any]) -> Samples:
         """Return the windows `rows` (indices, or a mask)."""
         return replace(self, **{item.name: getattr(self, item.name)[rows] for item in fields(self)})
+
+    def separate(self) -> Samples:
+        """Return every repetition as a row of its own, in the order of time: to train on.
+
+        More rows with more noise are worth as much to a decoder as fewer clean ones, but no test
+        may count them: that is what the dimension is for.
+        """
+        there = ~np.isnan(self.x[:, :, 0])
+        row, repetition = np.nonzero(there)
+        return replace(
+            self.take(row),
+            x=self.x[row, repetition][:, None],
+            session=self.session[row, repetition][:, None],
+            run=self.run[row, repetition][:, None],
+        )
+
+
+def join_samples(parts: Sequence[Samples]) -> Samples:
+    """Return the windows of several samples, one after the other.
+
+    Runs are numbered anew in each part; their order is kept apart, so that no run of one part is
+    taken for a run of another.
+    """
+    most = max(part.x.shape[1] for part in parts)
+
+    def wide(name: str) -> NDArray[np.str_]:
+        arrays = [getattr(part, name) for part in parts]
+        return np.concatenate([np.pad(a, ((0, 0), (0, most - a.shape[1]))) for a in arrays])
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    missing = [((0, 0), (0, most - part.x.shape[1]), (0, 0)) for part in parts]
+    rows = [
+        np.pad(part.x, gap, constant_values=np.nan)
+        for part, gap in zip(parts, missing, strict=True)
+    ]
+    return Samples(
+        x=np.concatenate(rows),
+        y=column("y"),
+        clip=column("clip"),
+        label=column("label"),
+        start_s=column("start_s"),
+        stop_s=column("stop_s"),
+        person=column("person"),
+        session=wide("session"),
+        run=wide("run"),
+        previous_clip=column("previous_clip"),
+        order=np.concatenate([part.order + k * 1e9 for k, part in enumerate(parts)]),
+    )

@@ -1,0 +1,191 @@
+"""Write a fit as a bundle that `hearback live` runs, with its report in the same folder."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.config import CalibrationSettings
+from calibration.data.dataset import Dataset
+from calibration.decoders import LinearDecoder
+from calibration.outer import Fit
+from calibration.plan import Plan
+from calibration.report.page import html_page
+from calibration.report.result import Result
+from calibration.stimuli import LABELS, make_stimulus
+from calibration.stimulus_sound import stimulus_sound
+from calibration.summary import versions
+from calibration.targets import ClassTargets, TargetSource
+from export.bundle import save_bundle, standardise_file
+from export.library import LibrarySound, library_files
+from export.manifest import EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
+from export.npy import write_npy
+from export.onnx_linear import linear_onnx
+from models.errors import SettingError
+from models.features import make_extractor
+from models.spec import InputSpec
+
+__all__ = ["CALIBRATION_FILE", "TARGET_FILE", "write_bundle"]
+
+CALIBRATION_FILE = "calibration.json"  # what `hearback evaluate` needs beyond the manifest
+TARGET_FILE = "target.npy"  # (1 + n, d): mean of the training targets, then the classes
+_RATE_HZ = 16_000
+_CLASS_SOUND_S = 3.0
+
+
+def write_bundle(
+    out: Path,
+    *,
+    dataset: Dataset,
+    plan: Plan,
+    fit: Fit,
+    targets: TargetSource,
+    result: Result,
+    settings: CalibrationSettings,
+) -> None:
+    """Write the folder, whole or not at all.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    SettingError
+        If there is no sound to play.
+    """
+    run = dataset.of(plan.participant)[0]
+    extractor = make_extractor(plan.features, sfreq_hz=run.sfreq_hz, n_channels=run.signal.shape[1])
+    hop_s = extractor.hop_samples * run.tr_s
+    answer_s = extractor.window_samples * run.tr_s
+    sounds, vectors = _library(dataset, plan, fit, targets, settings)
+    classes = targets.classes if isinstance(targets, ClassTargets) else ()
+    space = dataset.space_of(plan.participant)
+    manifest = Manifest(
+        name=out.name[:64] or "bundle",
+        participant=plan.participant[:200],
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        input=InputSpec(
+            dataset.modality,
+            run.signal.shape[1],
+            run.sfreq_hz,
+            channels=dataset.channels,
+            unit="a.u." if dataset.modality == "bold" else "V",
+            mask_sha256=space.mask_sha256 if space is not None else "",
+        ),
+        features=plan.features,
+        standardise=plan.standardise,
+        chain=RetrievalChain(
+            EmbeddingSpec(_plain_name(plan.target), vectors.shape[1]),
+            crossfade_s=min(settings.library.crossfade_s, hop_s / 2),
+        ),
+        sound=SoundSpec(_RATE_HZ, hop_s),
+        fill_max_s=0.1 if dataset.modality == "eeg" else 0.0,
+        # The stretch that is rendered lies in the middle of the one that the window answers to.
+        lag_s=fit.lag_s + (answer_s - hop_s) / 2.0,
+        scores=_scores(result),
+        software=versions(),
+    )
+    about = {
+        "schema": 1,
+        "plan": plan.to_json(),
+        "lag_s": fit.lag_s,
+        "target": plan.target,
+        "closed": plan.closed,
+        "classes": list(classes),
+    }
+    rows = [fit.centre, *(targets.targets([_some(dataset, name)], [0], [0])[0] for name in classes)]
+    files: dict[str, bytes | Path] = {
+        "decoder.onnx": _decoder(fit),
+        "standardise.npy": standardise_file(fit.mean, fit.std),
+        CALIBRATION_FILE: (json.dumps(about, indent=1) + "\n").encode(),
+        TARGET_FILE: write_npy(np.asarray(rows, "<f8")),
+        "report.json": result.json_text().encode(),
+        "report.html": html_page(result).encode(),
+        **library_files(sounds, vectors, sample_rate_hz=_RATE_HZ),
+    }
+    save_bundle(out, manifest, files, overwrite=True)
+
+
+def _decoder(fit: Fit) -> bytes:
+    """Return the decoder as ONNX: sparse where each target has its own few features."""
+    decoder = fit.decoder
+    indices, values = getattr(decoder, "indices_", None), getattr(decoder, "values_", None)
+    if isinstance(decoder, LinearDecoder):
+        indices, values = decoder.indices, decoder.values
+    if indices is None or values is None:
+        weights, bias = decoder.weights()
+        return linear_onnx(weights, bias, normalise=True)
+    from export.onnx_linear import sparse_linear_onnx
+
+    bias = np.atleast_1d(getattr(decoder, "bias", getattr(decoder, "intercept_", 0.0)))
+    return sparse_linear_onnx(
+        indices, values, bias, n_features=fit.train.x.shape[2], normalise=True
+    )
+
+
+def _library(
+    dataset: Dataset, plan: Plan, fit: Fit, targets: TargetSource, settings: CalibrationSettings
+) -> tuple[list[LibrarySound], NDArray[np.float64]]:
+    """Return the sounds that the bundle plays, and where each lies in the decoded space."""
+    if settings.library.folder is not None:
+        from calibration.library_choice import library_of_folder
+
+        return library_of_folder(settings, plan, fit, targets)
+    if isinstance(targets, ClassTargets):
+        return _class_library(dataset, fit, targets)
+    names = sorted({str(name) for name in fit.train.clip})
+    longest = round(settings.library.max_s * _RATE_HZ)
+    sounds = [
+        LibrarySound(
+            name[:200],
+            stimulus_sound(dataset.stimuli[name], sample_rate_hz=_RATE_HZ)[:longest],
+            dataset.stimuli[name].label,
+        )
+        for name in names
+    ]
+    stops = [len(sound.pcm) / _RATE_HZ for sound in sounds]
+    vectors = targets.targets(names, np.zeros(len(names)), stops) - fit.centre
+    return sounds, vectors
+
+
+def _class_library(
+    dataset: Dataset, fit: Fit, targets: ClassTargets
+) -> tuple[list[LibrarySound], NDArray[np.float64]]:
+    """Return a sound for each class: its own where there is one, else one from the procedures."""
+    sounds = []
+    for number, name in enumerate(targets.classes):
+        stimulus = dataset.stimuli.get(_some(dataset, name))
+        if stimulus is not None and stimulus.path is not None:
+            pcm = stimulus_sound(stimulus, sample_rate_hz=_RATE_HZ)
+        else:
+            label = LABELS[number % len(LABELS)]
+            pcm = make_stimulus(label, number // len(LABELS), _CLASS_SOUND_S).pcm
+        sounds.append(LibrarySound(name[:200], pcm, name))
+    some = [_some(dataset, name) for name in targets.classes]
+    zeros = np.zeros(len(some))
+    return sounds, targets.targets(some, zeros, zeros) - fit.centre
+
+
+def _some(dataset: Dataset, label: str) -> str:
+    """Return a stimulus of a class."""
+    for name, stimulus in dataset.stimuli.items():
+        if label in (stimulus.label, name):
+            return name
+    return label
+
+
+def _scores(result: Result) -> dict[str, Any]:
+    """Return the scores that stand in the manifest: those of the command's last line."""
+    return {key: value for key, value in result.line().items() if key != "participant"}
+
+
+def _plain_name(target: str) -> str:
+    """Return the embedder's name without the place of its weights."""
+    name = target.partition(":")[0]
+    if not name:
+        raise SettingError("The target has no name.")
+    return name

@@ -1,0 +1,300 @@
+"""From a participant's recordings to a bundle and an honest report, in steps that are kept.
+
+    read -> features -> for each fold: fit on the rest, decode it -> score -> fit for the bundle
+
+A rerun goes on where the last one stopped; what was changed is calculated anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.bundle_out import write_bundle
+from calibration.config import CalibrationSettings, settings_to_json
+from calibration.data.dataset import Dataset, Event, Run
+from calibration.decoders import alpha_curve
+from calibration.families import compare_families
+from calibration.kept_fit import fit_from_step, fit_to_step
+from calibration.outer import Decoded, Fit, Fold, decode, decode_leaky, fit_part, join, make_parts
+from calibration.plan import Plan, make_plan
+from calibration.report.result import Family, Result
+from calibration.run_features import RunFeatures, run_features
+from calibration.scoring import score_decoded
+from calibration.steps import StepResult, Steps, array_digest
+from calibration.summary import make_result
+from calibration.target_choice import choose_targets
+from calibration.targets import TargetSource
+from models.errors import SettingError
+
+__all__ = ["CalibrationJob", "calibrate", "calibrate_dataset"]
+
+Progress = Callable[[str, float, float], None]  # what, done, total
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationJob:
+    """One calibration: all that its result depends on, so that it can be done anywhere."""
+
+    dataset: Path
+    participant: str | None
+    out: Path
+    settings: CalibrationSettings
+
+
+def calibrate(job: CalibrationJob, *, progress: Progress | None = None) -> Result:
+    """Read, fit, score, and write the bundle with its report.
+
+    Parameters
+    ----------
+    job : CalibrationJob
+    progress : callable, optional
+        Called with what is being done, how much of it is done, and how much there is.
+
+    Raises
+    ------
+    HearbackError
+        If the recordings cannot be read, say nothing to fit, or the bundle cannot be written.
+    """
+    from calibration.readers import list_participants, read_dataset
+
+    tell = progress or (lambda _what, _done, _total: None)
+    who = job.participant
+    if who is None:
+        found = list_participants(job.dataset)
+        if len(found) != 1:
+            raise SettingError(
+                f"{job.dataset.name} has {len(found)} participants: {', '.join(found)}. "
+                "Name one with --participant, or several, or all."
+            )
+        who = found[0]
+    tell("reading", 0, 1)
+    options = job.settings.data.options()
+    roi = options.get("roi", ())
+    dataset = read_dataset(
+        job.dataset,
+        participant=who,
+        progress=lambda done, total: tell("reading", done, total),
+        **options,
+    )
+    if roi and dataset.format != "bdata" and dataset.space is not None:
+        from calibration.columns import roi_columns, select_columns
+
+        dataset = select_columns(dataset, roi_columns(dataset.space, roi))
+    return calibrate_dataset(
+        dataset, dataset.participants[0], job.out, settings=job.settings, progress=tell
+    )
+
+
+def calibrate_dataset(
+    dataset: Dataset,
+    participant: str,
+    out: Path,
+    *,
+    settings: CalibrationSettings,
+    progress: Progress | None = None,
+) -> Result:
+    """Fit and score one participant of a data set that was read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    participant : str
+    out : Path
+        Folder of the bundle; what is kept for a rerun lies beside it, in `NAME.steps`.
+    settings : CalibrationSettings
+    progress : callable, optional
+    """
+    tell = progress or (lambda _what, _done, _total: None)
+    began = time.perf_counter()
+    if dataset.epochs and not dataset.runs:
+        raise SettingError(
+            f"{dataset.path.name} holds samples that were cut out and averaged already; a live "
+            "bundle needs runs. `hearback reproduce` scores such data."
+        )
+    plan = make_plan(dataset, participant, settings)
+    runs = dataset.of(participant)
+    steps = Steps(out.with_name(out.name + ".steps"))
+    tell("features", 0, 1)
+    features = run_features(runs, features=plan.features)
+    targets = choose_targets(dataset, plan, settings, cache=steps.folder)
+    rois = dict(dataset.space.rois) if dataset.space is not None else {}
+    work = _Work(plan, features, targets, rois, steps, tell, _digest(runs, plan, settings))
+    decoded, fits = work.decode_all()
+    fit, fit_s = work.fit_final()
+    shuffled = work.shuffled()
+    tell("scoring", 0, 1)
+    scored = score_decoded(
+        decoded,
+        plan,
+        dataset=dataset,
+        train=fits[0].train if fits else fit.train,
+        targets=targets,
+        shuffled=shuffled,
+        decoder_digest=work.key,
+        record=out.with_name(out.name + ".openings.json"),
+    )
+    families = work.families(fit) if plan.evaluation.families else ()
+    facts = {
+        "participant": participant,
+        "runs": len(runs),
+        "windows_trained": len(fit.train),
+        "clips_trained": len(np.unique(fit.train.clip)),
+        "features": fit.train.x.shape[2],
+        "dimensions": fit.train.y.shape[1],
+        "test_openings": scored.test_openings,
+        "lag_s": fit.lag_s,
+        "decoder": plan.decoder.kind,
+        "held_out_correlation": fit.held_out_r,
+        "fit_s": round(fit_s, 3),
+        "seconds": round(time.perf_counter() - began, 2),
+        "peak_mb": _peak_mb(),
+        "steps_found": list(steps.found),
+    }
+    result = make_result(
+        dataset=dataset,
+        plan=plan,
+        fit=fit,
+        scored=scored,
+        alpha=alpha_curve(fit.decoder),
+        families=families,
+        facts=facts,
+        settings=settings_to_json(settings),
+    )
+    tell("writing the bundle", 0, 1)
+    write_bundle(out, dataset=dataset, plan=plan, fit=fit, targets=targets, result=result,
+                 settings=settings)  # fmt: skip
+    tell("done", 1, 1)
+    return result
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """The costly parts, each one a kept step."""
+
+    plan: Plan
+    features: tuple[RunFeatures, ...]
+    targets: TargetSource
+    rois: dict[str, NDArray[np.intp]]
+    steps: Steps
+    tell: Progress
+    key: str
+    fits: dict[str, Fit] = field(default_factory=dict)  # of this process, by name
+
+    def decode_all(self) -> tuple[Decoded, list[Fit]]:
+        """Decode everything that is held out, fold by fold."""
+        if self.plan.evaluation.family in ("segment", "random-chunk"):
+            decoded, fit = decode_leaky(self.features, self.targets, self.plan, rois=self.rois)
+            return decoded, [fit]
+        folds = make_parts(self.features, self.plan)
+        parts: list[Decoded] = []
+        fits: list[Fit] = []
+        for number, fold in enumerate(folds):
+            self.tell(f"fold {fold.name}", number, len(folds))
+            decoded, fit = self._fold(fold, number)
+            parts.append(decoded)
+            fits.append(fit)
+        return join(parts), fits
+
+    def _fold(self, fold: Fold, number: int) -> tuple[Decoded, Fit]:
+        fit = self._kept_fit(f"fold{number}", fold.train, {"fold": fold.name})
+        return decode(fit, fold.test, self.targets, self.plan), fit
+
+    def fit_final(self) -> tuple[Fit, float]:
+        """Fit for the bundle: on the training runs, or on everything where folds were scored."""
+        train = self._training()
+        self.tell("fitting for the bundle", 0, 1)
+        began = time.perf_counter()
+        fit = self._kept_fit("final", train, {})
+        return fit, time.perf_counter() - began
+
+    def shuffled(self) -> list[NDArray[np.float64]]:
+        """Decode with decoders of brains that heard something else."""
+        if self.plan.evaluation.family in ("segment", "random-chunk"):
+            return []
+        out = []
+        folds = make_parts(self.features, self.plan)
+        for k in range(self.plan.evaluation.n_shuffled):
+            self.tell("shuffled brains", k, self.plan.evaluation.n_shuffled)
+            parts = []
+            for number, fold in enumerate(folds):
+                lag_s = self._kept_fit(f"fold{number}", fold.train, {"fold": fold.name}).lag_s
+                seed = [self.plan.evaluation.seed, k, number]
+                fit = self._kept_fit(
+                    f"shuffled{k}-{number}",
+                    fold.train,
+                    {"fold": fold.name, "seed": seed},
+                    lag_s=lag_s,
+                    seed=seed,
+                )
+                parts.append(decode(fit, fold.test, self.targets, self.plan))
+            out.append(join(parts).raw)
+        return out
+
+    def families(self, fit: Fit) -> tuple[Family, ...]:
+        """Compare ways to divide the training part, to see what rests on the recording itself."""
+        self.tell("ways to hold out", 0, 1)
+        return compare_families(self._training(), self.targets, self.plan, fit)
+
+    def _training(self) -> tuple[RunFeatures, ...]:
+        if self.plan.evaluation.test == "dataset":
+            return tuple(run for run in self.features if run.run.part == "train")
+        return self.features
+
+    def _kept_fit(
+        self,
+        name: str,
+        train: tuple[RunFeatures, ...],
+        depends_on: dict[str, Any],
+        *,
+        lag_s: float | None = None,
+        seed: list[int] | None = None,
+    ) -> Fit:
+        """Fit, or take up what a run before this one fitted."""
+        if name in self.fits:
+            return self.fits[name]
+        made: list[Fit] = []
+
+        def work() -> StepResult:
+            rng = None if seed is None else np.random.default_rng(seed)
+            made.append(
+                fit_part(train, self.targets, self.plan, rois=self.rois, shuffle=rng, lag_s=lag_s)
+            )
+            return fit_to_step(made[0])
+
+        kept = self.steps.run(name, {"key": self.key, **depends_on}, work)
+        fit = made[0] if made else fit_from_step(kept, train, self.targets, self.plan)
+        self.fits[name] = fit
+        return fit
+
+
+def _digest(runs: tuple[Run, ...], plan: Plan, settings: CalibrationSettings) -> str:
+    """Return a digest of all that a fit depends on."""
+    signals = [array_digest(run.signal, run.stamps_s) for run in runs]
+    events = [[run.key, run.part, [_plain(event) for event in run.events]] for run in runs]
+    chosen = settings_to_json(replace(settings, evaluation=plan.evaluation))
+    text = json.dumps([_VERSION, signals, events, plan.to_json(), chosen["target"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_VERSION = 1  # of the fit; a change of what is fitted must not take up old steps
+
+
+def _plain(event: Event) -> list[Any]:
+    return [event.onset_s, event.duration_s, event.stimulus, event.label]
+
+
+def _peak_mb() -> float:
+    """Return the largest memory of this process so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
