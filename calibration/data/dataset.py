@@ -142,14 +142,16 @@ class Dataset:
     def of(self, participant: str) -> tuple[Run, ...]:
         """Return the runs of one participant; "01" is found as "sub-01" too.
 
+        There are none where only averaged samples were published: see `epochs`.
+
         Raises
         ------
         FileError
-            If there are none.
+            If the participant is not there.
         """
         names = (participant, f"sub-{participant}")
         runs = tuple(run for run in self.runs if run.participant in names)
-        if not runs:
+        if not runs and not any(item.participant in names for item in self.epochs):
             raise FileError(
                 f"Participant {participant!r} is not in {self.path.name}, which has "
                 f"{', '.join(map(repr, self.participants)) or 'nobody'}. Name one of them."

@@ -97,9 +97,11 @@ def read(path: Path, options: ReadOptions) -> Dataset:
         stimuli[name] = stimulus
         for person, data, sfreq in _trials(item, number, people):
             _check(item, number, data.shape, sfreq, options, warnings)
-            signal = np.ascontiguousarray(data.T, dtype=np.float64)
-            if options.remove_mean:
-                signal -= signal.mean(axis=0)
+            samples = np.array(data.T, dtype=np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                if options.remove_mean:
+                    samples -= samples.mean(axis=0)
+                signal = np.ascontiguousarray(samples * scale, dtype=np.float32)
             if not np.isfinite(signal).all():
                 raise FileError(f"{item.name}: {person}'s trial is not finite throughout.")
             runs[person].append(
@@ -108,7 +110,7 @@ def read(path: Path, options: ReadOptions) -> Dataset:
                     session="",
                     run=name,
                     part="",
-                    signal=np.asarray(signal * scale, np.float32),
+                    signal=signal,
                     sfreq_hz=sfreq,
                     stamps_s=np.arange(len(signal)) / sfreq,
                     events=(Event(0.0, len(signal) / sfreq, name, stimulus.label),),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,13 +141,8 @@ def read_dataset(
         strict=strict,
         progress=progress,
     )
-    module = _module(path, format)
-    try:
-        dataset: Dataset = module.read(path, options)
-    except OSError as error:
-        raise FileError(
-            f"{error.filename or path} cannot be read: {error.strerror or error}. Check its rights."
-        ) from error
+    with _readable(path):
+        dataset: Dataset = _module(path, format).read(path, options)
     if not dataset.epochs and not any(run.events for run in dataset.runs):
         reason = dataset.warnings[0] if dataset.warnings else "No run has an event."
         raise FileError(
@@ -165,9 +161,20 @@ def list_participants(path: Path | str, *, format: str | None = None) -> tuple[s
         If there is no data set.
     """
     path = Path(path)
-    module = _module(path, format)
-    names: tuple[str, ...] = module.participants(path, ReadOptions())
+    with _readable(path):
+        names: tuple[str, ...] = _module(path, format).participants(path, ReadOptions())
     return names
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}. Check its rights."
+        ) from error
 
 
 def _module(path: Path, form: str | None) -> Any:
