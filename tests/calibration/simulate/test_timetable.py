@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_the_short_timetable_repeats_its_test_clips_in_one_cycle_and_rests_at_th
         last = run.presentations[-1]
         assert run.duration_s == last.onset_s + last.clip.duration_s + 9.0
         labels = [item.clip.label for item in run.presentations]
-        assert all(a != b for a, b in zip(labels, labels[1:], strict=False))
+        assert all(a != b for a, b in pairwise(labels))
         clips = [item.clip for item in run.presentations]
         assert clips == clips[:5] * 3 if run.part == "test" else len(set(clips)) == 7
 
