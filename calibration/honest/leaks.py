@@ -9,7 +9,7 @@ to chance when whole recordings are held out; one that decodes does not fall.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from calibration.data.samples import Samples
 from calibration.honest.identify import similarities
 from calibration.honest.splits import Family, Split, make_splits, run_groups
+from calibration.scores import identification
 from models.errors import SettingError
 
 __all__ = ["Decoder", "FamilyScore", "LeakReport", "detect_leaks", "quick_predictions"]
@@ -26,15 +27,18 @@ Rows: TypeAlias = NDArray[np.float64]
 Decoder: TypeAlias = Literal["nearest", "ridge"]
 
 FLAG_P = 1e-3
+_BLOCK = 4_096  # features averaged and projected at once
 _MIN_SHARE = 0.1  # of the score above chance that must be lost without the recording
 _COMPARED: tuple[Family, ...] = (
     "random-chunk", "segment", "clip", "run", "session", "song", "person", "both",
 )  # fmt: skip
 _BY = {"nearest": "a nearest neighbour", "ridge": "a ridge regression"}
+_PURGED = "purged"
 _SAID: dict[str, str] = {
     "random-chunk": "random chunks", "segment": "segments of trials", "clip": "clip-out",
     "run": "run-out", "session": "session-out", "song": "song-out", "person": "person-out",
-    "both": "person-and-song-out", "given": "the given split",
+    "both": "person-and-song-out",
+    _PURGED: "the same splits without the tested recordings in training",
 }  # fmt: skip
 
 
@@ -47,7 +51,9 @@ class FamilyScore:
     standard_error: float | None  # over recordings
     decoder: str  # the quick decoder that told most
     shares_recordings: bool  # parts of tested recordings are in training
-    reference: str  # the family without shared recordings that it is held against; "": none
+    # The family without shared recordings that it is held against, or "purged": its own splits
+    # with tested recordings taken out of training; "": there is none.
+    reference: str
     lost: float | None  # share of the score above chance that is gone under the reference
     p: float | None  # that nothing is lost: sign flips over recordings, both decoders counted
     flagged: bool
@@ -102,10 +108,12 @@ def detect_leaks(
 ) -> LeakReport:
     """Score quick decoders under several split families and say which depend on the recording.
 
-    Families that leave parts of a tested recording in training are held against the best family
-    that does not: a score that only fell because the task is harder (nobody known, no song known)
-    would not fall under every one of them. Flagged are those that lose more than a tenth of their
-    score above chance, with p < 0.001 by sign flips over recordings (times the number of decoders).
+    The score is the identification of clips, those that were in training against all, others
+    against others. Families that leave parts of a tested recording in training are held against
+    the best family that does not: a score that only fell because the task is harder (nobody known,
+    no song known) would not fall under every one of them. Flagged are those that lose more than a
+    tenth of their score above chance, with p < 0.001 by sign flips over recordings (times the
+    number of decoders).
 
     Parameters
     ----------
@@ -137,14 +145,17 @@ def detect_leaks(
     rng = np.random.default_rng(seed)
     if len(samples) > max_windows:
         samples = samples.take(np.sort(rng.choice(len(samples), max_windows, replace=False)))
-    x = _reduced(samples.mean_x(), max_features, rng)
+    x = _reduced(samples, max_features, rng)
     recording = run_groups(samples)
     scored: dict[str, dict[str, Rows]] = {}
+    alone: dict[str, dict[str, Rows]] = {}  # the same splits, tested recordings not trained on
     shares: dict[str, bool] = {}
     why_not: dict[str, str] = {}
     for family in families:
         try:
-            splits = make_splits(samples, family, n_folds=n_folds, seed=seed)
+            # Neighbours in time stay together, so that few recordings are shared.
+            dealt = seed if family == "random-chunk" else None
+            splits = make_splits(samples, family, n_folds=n_folds, seed=dealt)
         except SettingError as error:
             why_not[family] = str(error)
             continue
@@ -152,6 +163,14 @@ def detect_leaks(
         scored[family] = {
             name: _by_recording(_each(x, samples, splits, name), recording) for name in decoders
         }
+        purged = [_purged(split, recording) for split in splits] if shares[family] else []
+        if purged and all(split is not None for split in purged):
+            alone[family] = {
+                name: _by_recording(
+                    _each(x, samples, [split for split in purged if split], name), recording
+                )
+                for name in decoders
+            }
     clean = [family for family in scored if not shares[family]]
     rows = []
     for family in families:
@@ -162,8 +181,11 @@ def detect_leaks(
                 )
             )  # fmt: skip
             continue
-        against = clean if shares[family] else []
-        rows.append(_judge(family, scored, against, shares[family], n_flips=n_flips, rng=rng))
+        against = {name: scored[name] for name in clean} if shares[family] else {}
+        if family in alone:
+            against[_PURGED] = alone[family]
+        told = scored[family]
+        rows.append(_judge(family, told, against, shares[family], n_flips=n_flips, rng=rng))
     return LeakReport(tuple(rows), len(np.unique(recording)), n_flips)
 
 
@@ -197,15 +219,29 @@ def quick_predictions(x: Rows, y: Rows, x_new: Rows, *, decoder: Decoder) -> Row
     return np.asarray(test @ np.linalg.solve(gram, train.T @ (y - centre)) + centre)
 
 
-def _reduced(x: NDArray[np.float32], max_features: int, rng: np.random.Generator) -> Rows:
-    """Return at most so many features, standardised first so that none outweighs the others."""
-    rows = np.asarray(x, np.float64)
-    if x.shape[1] <= max_features:
-        return rows
-    std = rows.std(axis=0)
-    rows = (rows - rows.mean(axis=0)) / np.where(std > 1e-12, std, 1.0)
-    directions = rng.standard_normal((x.shape[1], max_features)) / np.sqrt(max_features)
-    return np.asarray(rows @ directions)
+def _reduced(samples: Samples, max_features: int, rng: np.random.Generator) -> Rows:
+    """Average repetitions and return at most so many features.
+
+    More are standardised, so that none outweighs the others, and projected block by block: a whole
+    brain of every window in float64 would not fit into memory.
+    """
+    n_features = samples.x.shape[2]
+    if n_features <= max_features:
+        return np.asarray(samples.mean_x(), np.float64)
+    projected = np.zeros((len(samples), max_features))
+    for start in range(0, n_features, _BLOCK):
+        some = replace(samples, x=samples.x[:, :, start : start + _BLOCK])
+        rows = np.asarray(some.mean_x(), np.float64)
+        std = rows.std(axis=0)
+        rows = (rows - rows.mean(axis=0)) / np.where(std > 1e-12, std, 1.0)
+        projected += rows @ rng.standard_normal((rows.shape[1], max_features))
+    return np.asarray(projected / np.sqrt(max_features))
+
+
+def _purged(split: Split, recording: NDArray[np.str_]) -> Split | None:
+    """Take tested recordings out of training; None if less than half of it is left."""
+    keep = ~np.isin(recording[split.train], recording[split.test])
+    return replace(split, train=split.train[keep]) if np.mean(keep) >= 0.5 else None
 
 
 def _share(split: Split, recording: NDArray[np.str_]) -> bool:
@@ -218,16 +254,22 @@ def _each(x: Rows, samples: Samples, splits: Sequence[Split], decoder: Decoder) 
     targets = np.zeros((len(clips), samples.y.shape[1]))
     np.add.at(targets, own, samples.y)
     targets /= np.bincount(own)[:, None]
+    targets -= targets.mean(axis=0)
     each = np.full(len(samples), np.nan)
     for split in splits:
         predictions = quick_predictions(
             x[split.train], samples.y[split.train], x[split.test], decoder=decoder
         )
+        # The training mean resembles clips by how often they are in training; it is no decoding.
+        predictions = predictions - samples.y[split.train].mean(axis=0)
         table = similarities(predictions, targets, metric="correlation")
-        value = table[np.arange(len(table)), own[split.test]][:, None]
-        lost = np.sum(table > value, axis=1)
-        tied = np.sum(table == value, axis=1) - 1
-        each[split.test] = 1.0 - (lost + 0.5 * tied) / (len(clips) - 1)
+        # A clip that was not in training is held against others that were not: those that were are
+        # copied by a nearest neighbour, so that it would lose to them.
+        seen = np.isin(np.arange(len(clips)), own[split.train])
+        candidates = np.ones(table.shape, bool)
+        if np.sum(~seen) > 1:
+            candidates[~seen[own[split.test]]] = ~seen
+        each[split.test] = identification(table, own=own[split.test], candidates=candidates).each
     return each
 
 
@@ -237,13 +279,13 @@ def _by_recording(each: Rows, recording: NDArray[np.str_]) -> Rows:
     tested = ~np.isnan(each)
     total = np.bincount(number[tested], each[tested], minlength=len(names))
     count = np.bincount(number[tested], minlength=len(names))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def _judge(
     family: Family,
-    scored: dict[str, dict[str, Rows]],
-    against: Sequence[str],
+    told: dict[str, Rows],
+    against: dict[str, dict[str, Rows]],
     shares: bool,
     *,
     n_flips: int,
@@ -251,7 +293,6 @@ def _judge(
 ) -> FamilyScore:
     """Compare a family with the best of the clean ones, by the decoder that tells most."""
     said = _SAID[family]
-    told = scored[family]
     best = max(told, key=lambda name: float(np.nanmean(told[name])))
     if not shares or not against:
         score, error = _mean(told[best])
@@ -267,8 +308,8 @@ def _judge(
         )  # fmt: skip
     found = []
     for decoder, values in told.items():
-        reference = max(against, key=lambda name: float(np.nanmean(scored[name][decoder])))
-        difference = values - scored[reference][decoder]
+        reference = max(against, key=lambda name: float(np.nanmean(against[name][decoder])))
+        difference = values - against[reference][decoder]
         difference = difference[~np.isnan(difference)]
         p = min(_sign_flip_p(difference, n_flips, rng) * len(told), 1.0)
         score, error = _mean(values)
@@ -277,10 +318,11 @@ def _judge(
         found.append((p, -lost, decoder, reference, score, error))
     p, minus_lost, decoder, reference, score, error = min(found)
     lost = max(-minus_lost, 0.0)
-    flagged = p < FLAG_P and lost > _MIN_SHARE
-    other, _ = _mean(scored[reference][decoder])
+    # A score at chance depends on nothing.
+    flagged = p < FLAG_P and lost > _MIN_SHARE and score - 0.5 > 2.0 * error
+    other, _ = _mean(against[reference][decoder])
     fall = f"{score:.3f} by {_BY[decoder]} falls to {other:.3f} under {_SAID[reference]}"
-    n = int(np.sum(~np.isnan(told[decoder] - scored[reference][decoder])))
+    n = int(np.sum(~np.isnan(told[decoder] - against[reference][decoder])))
     if flagged:
         sentence = (
             f"{said.capitalize()}: the score depends on recognising the recording; {fall} "

@@ -130,6 +130,8 @@ def score_everything(
         If shapes do not fit, a prediction is not finite, or there are fewer than 2 clips.
     """
     settings = settings or ScoreSettings()
+    # Which repetitions there are is all that counts of the features; a brain is not copied.
+    samples = replace(samples, x=samples.x[:, :, :1])
     values = _checked(predictions, samples, "Predictions")
     names = samples.clip if units is None else np.asarray(units)
     if names.shape != (len(samples),) or len(np.unique(names)) < 2:

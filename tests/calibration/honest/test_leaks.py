@@ -124,6 +124,24 @@ def test_fingerprints_of_the_simulated_eeg_are_found_and_nothing_where_there_are
         assert plain.flagged == (), (seed, plain)
 
 
+@pytest.mark.parametrize("n_people", [1, 6])
+def test_noise_is_at_chance_under_every_family_and_never_flagged(n_people: int) -> None:
+    scores: dict[str, list[float]] = {}
+    for seed in range(12):
+        samples = people_and_songs(
+            seed=seed, fingerprint=0.0, n_people=n_people, n_songs=12, n_chunks=8, n_features=20
+        )
+        report = detect_leaks(samples, n_folds=3, n_flips=999)
+        assert report.flagged == (), (seed, report)
+        for decoder in ("nearest", "ridge"):
+            for row in detect_leaks(samples, n_folds=3, n_flips=99, decoders=[decoder]).families:  # type: ignore[list-item]
+                if row.score is not None:
+                    scores.setdefault(f"{row.family} {decoder}", []).append(row.score)
+    for name, values in scores.items():
+        error = np.std(values, ddof=1) / np.sqrt(len(values))
+        assert abs(np.mean(values) - 0.5) < 4.0 * error + 0.005, name
+
+
 def test_a_person_with_a_map_of_their_own_is_held_against_their_other_runs() -> None:
     # Nobody else's recordings help, but another run of the same person does: no leak.
     parts = []
