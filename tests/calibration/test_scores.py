@@ -31,6 +31,24 @@ def test_ties_lose_when_strict_and_count_half_otherwise() -> None:
     assert result.ties_half == 0.5
 
 
+def test_own_columns_and_candidates_choose_what_is_held_against_a_prediction() -> None:
+    c = np.random.default_rng(0).standard_normal((4, 9))
+    own = np.array([2, 0, 8, 2])
+    candidates = np.random.default_rng(1).random((4, 9)) < 0.6
+    candidates[:, :2] = True
+    expected = [
+        np.mean([c[i, own[i]] > c[i, j] for j in range(9) if j != own[i] and candidates[i, j]])
+        for i in range(4)
+    ]
+    result = identification(c, own=own, candidates=candidates)
+    np.testing.assert_allclose(result.each, expected)
+    assert result.strict == pytest.approx(np.mean(expected))
+    with pytest.raises(SettingError, match="1 of 4 have none"):
+        lonely = candidates.copy()
+        lonely[3] = False
+        identification(c, own=own, candidates=lonely)
+
+
 def test_identification_refuses_what_it_cannot_score() -> None:
     with pytest.raises(SettingError, match="square"):
         identification(np.zeros((3, 4)))

@@ -134,7 +134,7 @@ def test_noise_is_at_chance_under_every_family_and_never_flagged(n_people: int) 
         report = detect_leaks(samples, n_folds=3, n_flips=999)
         assert report.flagged == (), (seed, report)
         for decoder in ("nearest", "ridge"):
-            for row in detect_leaks(samples, n_folds=3, n_flips=99, decoders=[decoder]).families:  # type: ignore[list-item]
+            for row in detect_leaks(samples, n_folds=3, n_flips=99, decoders=[decoder]).families:
                 if row.score is not None:
                     scores.setdefault(f"{row.family} {decoder}", []).append(row.score)
     for name, values in scores.items():
