@@ -90,7 +90,8 @@ def sweep_lags(
     by: Literal["clip", "run"] = "clip",
     metric: Literal["correlation", "identification"] = "correlation",
     alphas: Sequence[float] = _ALPHAS,
-    max_rows: int = 1500,
+    max_rows: int = 1000,
+    max_targets: int = 64,
     within: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> LagSweep:
@@ -117,6 +118,8 @@ def sweep_lags(
         Penalties relative to the mean squared length of a feature vector; at each lag the best.
     max_rows : int
         Windows that are used at a lag; more are thinned evenly. The choice of a lag needs no more.
+    max_targets : int
+        Target dimensions that are decoded; of more, evenly spaced ones.
     within : float
         The shortest lag is taken whose score is at most this below the best: the listener hears
         that much sooner. 0: the best.
@@ -128,7 +131,7 @@ def sweep_lags(
     SettingError
         If settings are not usable, no lag is 0 s or more, or too few clips answer to a lag.
     """
-    lags = _check(lags_s, alphas, metric, by, max_rows)
+    lags = _check(lags_s, alphas, metric, by, max_rows, max_targets)
     if not all(np.isfinite(run.values.sum(dtype=np.float64)) for run in runs):
         raise SettingError("Expected finite features; standardise them before the lag sweep.")
     chosen = [choose_windows(runs, lag_s=float(lag), choice=choice) for lag in lags]
@@ -138,6 +141,8 @@ def sweep_lags(
     for done, rows in enumerate(chosen):
         clips = _clips(runs, rows)
         y = targets.targets(clips.tolist(), rows.start_s, rows.stop_s)
+        if y.shape[1] > max_targets:
+            y = y[:, np.linspace(0, y.shape[1] - 1, max_targets).round().astype(np.int64)]
         groups = clips if by == "clip" else _runs(runs, rows)
         n_groups = len(np.unique(groups))
         if n_groups < 2:
@@ -171,15 +176,20 @@ def sweep_lags(
 
 
 def _check(
-    lags_s: Sequence[float], alphas: Sequence[float], metric: str, by: str, max_rows: int
+    lags_s: Sequence[float],
+    alphas: Sequence[float],
+    metric: str,
+    by: str,
+    max_rows: int,
+    max_targets: int,
 ) -> NDArray[np.float64]:
     lags = np.unique(np.asarray(lags_s, np.float64))
     if not len(lags) or not np.isfinite(lags).all() or lags[-1] < -1e-9:
         raise SettingError(f"Expected lags in s, some of 0 or more, got {list(lags_s)}.")
-    if not len(alphas) or min(alphas) <= 0 or max_rows < 20:
+    if not len(alphas) or min(alphas) <= 0 or max_rows < 20 or max_targets < 2:
         raise SettingError(
-            f"Expected penalties above 0 and max_rows of 20 or more, got {list(alphas)} and "
-            f"{max_rows}."
+            "Expected penalties above 0, max_rows of 20 or more and max_targets of 2 or more, got "
+            f"{list(alphas)}, {max_rows} and {max_targets}."
         )
     if metric not in ("correlation", "identification") or by not in ("clip", "run"):
         raise SettingError(
