@@ -43,9 +43,9 @@ def test_own_columns_and_candidates_choose_what_is_held_against_a_prediction() -
     result = identification(c, own=own, candidates=candidates)
     np.testing.assert_allclose(result.each, expected)
     assert result.strict == pytest.approx(np.mean(expected))
+    lonely = candidates.copy()
+    lonely[3] = False
     with pytest.raises(SettingError, match="1 of 4 have none"):
-        lonely = candidates.copy()
-        lonely[3] = False
         identification(c, own=own, candidates=lonely)
 
 
