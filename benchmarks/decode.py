@@ -6,7 +6,7 @@ two take turns in rounds, so that what else the machine does meets both.
     python benchmarks/decode.py --steps 2000 --json out.json
 """
 
-# ruff: noqa: E402 - a clone that is not installed is found first
+
 from __future__ import annotations
 
 import argparse

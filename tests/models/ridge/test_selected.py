@@ -168,23 +168,45 @@ def test_more_features_than_samples_without_penalty_gives_the_least_norm() -> No
     np.testing.assert_allclose(model.coef_, (np.linalg.pinv(c) @ (y - y.mean(axis=0))).T, atol=1e-8)
 
 
+def correlation_by_fold(predictions: Array, y: Array, n_folds: int = 5) -> float:
+    """Mean over folds and targets of r on held-out samples.
+
+    Not over folds together: a fold's training mean lies on the other side of the whole mean than
+    what it holds out, and near-constant predictions would correlate with that, negatively.
+    """
+    return float(
+        np.mean(
+            [
+                np.corrcoef(predictions[test, t], y[test, t])[0, 1]
+                for _, test in group_folds(len(y), n_folds)
+                for t in range(y.shape[1])
+            ]
+        )
+    )
+
+
+def noise_scores(
+    n: int, n_features: int, n_targets: int, k: int, n_leaked: int
+) -> tuple[float, float]:
+    """Held-out r in pure noise: features chosen inside the folds, and from all samples before."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((n, n_features), dtype=np.float32)
+    y = rng.standard_normal((n, n_targets), dtype=np.float32)
+    model = SelectedRidge(k, [1e2, 1e3], keep_held_out=True).fit(x, y)
+    leaked = np.empty((n, n_leaked), np.float32)
+    for t in range(n_leaked):
+        chosen = x[:, model.indices_[t]]
+        leaked[:, t] = (
+            SelectedRidge(k, [1e2, 1e3], keep_held_out=True).fit(chosen, y[:, t]).held_out_
+        )
+    return correlation_by_fold(model.held_out_, y), correlation_by_fold(leaked, y[:, :n_leaked])
+
+
 def test_pure_noise_scores_zero_inside_the_folds_and_well_outside() -> None:
     """The danger: choose voxels from all samples, cross-validate afterwards."""
-    rng = np.random.default_rng(8)
-    n, n_features, n_targets = 240, 6_000, 40
-    x = rng.standard_normal((n, n_features)).astype(np.float32)
-    y = rng.standard_normal((n, n_targets)).astype(np.float32)
-    alphas = [1e2, 1e3]
-    honest = SelectedRidge(100, alphas, keep_held_out=True).fit(x, y).held_out_
-    leaked = np.empty_like(honest)
-    chosen = SelectedRidge(100, [1.0]).fit(x, y).indices_
-    for t in range(n_targets):
-        model = SelectedRidge(100, alphas, keep_held_out=True).fit(x[:, chosen[t]], y[:, t])
-        leaked[:, t] = model.held_out_
-    inside = [np.corrcoef(honest[:, t], y[:, t])[0, 1] for t in range(n_targets)]
-    outside = [np.corrcoef(leaked[:, t], y[:, t])[0, 1] for t in range(n_targets)]
-    assert abs(np.mean(inside)) < 3 / np.sqrt(n * n_targets) + 0.01
-    assert np.mean(outside) > 0.2
+    inside, outside = noise_scores(240, 4_000, 200, 40, 10)
+    assert abs(inside) < 3 / np.sqrt(240 * 200)
+    assert outside > 0.2
 
 
 @pytest.mark.parametrize(
@@ -221,3 +243,57 @@ def test_scikit_learn_can_clone_and_search_it() -> None:
     assert base.clone(model).get_params() == model.get_params()
     with pytest.raises(SettingError, match="knows"):
         model.set_params(alpha=1)
+
+
+def exact_data() -> tuple[Array, Array]:
+    """Numbers that every machine makes alike; their means are not zero."""
+    i, j, t = np.arange(40)[:, np.newaxis], np.arange(12), np.arange(3)
+    x = (i * i * 13 + i * j * 31 + j * j * 7 + i * 7919) % 1009 / 1009 + j / 4
+    noise = (i * i * 17 + i * t * 29 + t * 11) % 997 / 997
+    return x, x[:, [0, 4, 8]] * 2 - x[:, [3, 7, 11]] + noise
+
+
+# Made with fastl2lir 0.11 on NumPy 1.26.4:
+#     m = FastL2LiR(); m.fit(*exact_data(), alpha=alpha, n_feat=5); m.W[:, t]; m.b[0, t]
+FASTL2LIR = {
+    1e-5: (
+        [[0, 1, 3, 7, 9], [2, 3, 4, 6, 9], [3, 6, 8, 9, 11]],
+        [
+            [1.86026222254, 0.104286341048, -1.04707252434, -0.270479758399, -0.0401074672904],
+            [-0.0600045517417, 0.0960128418627, 1.97915051322, -0.00152053896322, 0.140195828924],
+            [0.101042886165, 0.251730037194, 1.87367263839, 0.17129919584, -1.09777682511],
+        ],
+        [1.23212210651, -2.27217721176, -0.0398827512543],
+    ),
+    2.0: (
+        [[0, 1, 3, 7, 9], [2, 3, 4, 6, 9], [3, 6, 8, 9, 11]],
+        [
+            [1.13630636277, 0.179846028279, -0.57878827442, -0.0354038707793, 0.0506663472765],
+            [-0.149475183218, 0.0603383609599, 1.10293406344, -0.21570883118, 0.0493053520942],
+            [0.221148862063, 0.22230571296, 1.12104894838, 0.205687052185, -0.607776271172],
+        ],
+        [0.187855746683, -0.179653766426, 0.0759926350366],
+    ),
+}
+
+
+@pytest.mark.parametrize("alpha", FASTL2LIR)
+def test_with_its_bias_penalised_it_equals_pyfastl2lir(alpha: float) -> None:
+    x, y = exact_data()
+    indices, weights, bias = FASTL2LIR[alpha]
+    model = SelectedRidge(5, [alpha], penalise_bias=True).fit(x, y)
+    np.testing.assert_array_equal(model.indices_, indices)
+    np.testing.assert_allclose(model.values_, weights, rtol=1e-9)
+    np.testing.assert_allclose(model.intercept_, bias, rtol=1e-9)
+    # Its shrunken intercept also moves the weights; ours is free unless asked.
+    free = SelectedRidge(5, [alpha]).fit(x, y)
+    np.testing.assert_allclose(free.predict(x).mean(axis=0), y.mean(axis=0), atol=1e-12)
+    if alpha == 2.0:
+        assert np.abs(model.predict(x).mean(axis=0) - y.mean(axis=0)).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_pure_noise_on_a_whole_cortex_scores_zero_inside_the_folds() -> None:
+    inside, outside = noise_scores(480, 60_000, 256, 100, 8)
+    assert abs(inside) < 0.01  # three standard errors
+    assert outside > 0.2
