@@ -160,7 +160,7 @@ def load_clap(
     """
     chosen = checked_device(device, "CLAP")
     weights = find_weights(place, download=download, what="CLAP")
-    model = load_transformers("ClapModel", weights, may_lack=("position_ids",))
+    model = load_transformers("ClapModel", weights, model_type="clap", may_lack=("position_ids",))
     assert weights.path is not None
     front_end = _front_end(weights.path, fused=bool(model.config.audio_config.enable_fusion))
     import transformers

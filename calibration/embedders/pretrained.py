@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -128,7 +129,9 @@ def checked_device(device: str, what: str) -> Any:
     return chosen
 
 
-def load_transformers(model_class: str, weights: Weights, *, may_lack: tuple[str, ...] = ()) -> Any:
+def load_transformers(
+    model_class: str, weights: Weights, *, model_type: str, may_lack: tuple[str, ...] = ()
+) -> Any:
     """Return a model of `transformers` with every weight from the folder, ready to evaluate.
 
     Parameters
@@ -137,6 +140,8 @@ def load_transformers(model_class: str, weights: Weights, *, may_lack: tuple[str
         For example "ClapModel".
     weights : Weights
         In a folder.
+    model_type : str
+        As it stands in config.json.
     may_lack : tuple of str
         Ends of the names of weights that are not used here.
 
@@ -156,6 +161,7 @@ def load_transformers(model_class: str, weights: Weights, *, may_lack: tuple[str
             f"The weights of a {model_class} are a folder with config.json and model.safetensors, "
             f"but {weights.path} is a file."
         )
+    _check_type(weights.path, model_type)
     with _quiet_transformers():
         try:
             model, info = getattr(transformers, model_class).from_pretrained(
@@ -177,6 +183,21 @@ def load_transformers(model_class: str, weights: Weights, *, may_lack: tuple[str
             "model, or is not whole."
         )
     return model.eval()
+
+
+def _check_type(folder: Path, model_type: str) -> None:
+    """Refuse a folder of another model before transformers fills a whole network with chance."""
+    file = folder / "config.json"
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        found = said.get("model_type") if isinstance(said, dict) else None
+    except (OSError, ValueError) as error:
+        raise FileError(
+            f"{folder} has no config.json that can be read, so it is not a folder of weights as "
+            "transformers saves them. Copy the folder again."
+        ) from error
+    if found != model_type:
+        raise FileError(f"{folder} holds a model of the type {found!r}, not {model_type!r}.")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from calibration.embedders.pretrained import (
     load_transformers,
     random_weights,
 )
-from models.errors import FileError, SettingError
+from models.errors import SettingError
 
 __all__ = ["SpeechEmbedder", "load_speech", "small_random_speech"]
 
@@ -142,9 +142,9 @@ def load_speech(
     chosen = checked_device(device, _NAMES[kind])
     weights = find_weights(place, download=download, what=_NAMES[kind])
     # The vector that stands for masked frames in training is not part of all published weights.
-    model = load_transformers(_CLASSES[kind], weights, may_lack=("masked_spec_embed",))
-    if model.config.model_type != kind:
-        raise FileError(f"{weights.path} holds a {model.config.model_type}, not a {kind}.")
+    model = load_transformers(
+        _CLASSES[kind], weights, model_type=kind, may_lack=("masked_spec_embed",)
+    )
     return SpeechEmbedder(
         model, kind=kind, n_layers=n_layers, weights=weights, device=chosen, batch_size=batch_size
     )

@@ -97,9 +97,9 @@ def test_speech_models_from_a_folder_are_what_transformers_computes(
 def test_another_model_or_half_a_model_is_refused(tmp_path: Path) -> None:
     speech = tmp_path / "hubert"
     small_random_speech("hubert")._model.save_pretrained(speech)
-    with pytest.raises(FileError, match=r"not hold a ClapModel|lacks"):
+    with pytest.raises(FileError, match=r"'hubert', not 'clap'"):
         make_embedder(f"clap:{speech}")
-    with pytest.raises(FileError, match=r"not hold|lacks|holds a hubert"):
+    with pytest.raises(FileError, match=r"'hubert', not 'wav2vec2'"):
         make_embedder(f"wav2vec2:{speech}")
     clap = save_clap(tmp_path / "clap")
     weights = load_file(clap / "model.safetensors")
@@ -108,7 +108,10 @@ def test_another_model_or_half_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"lacks 1 weights.*audio_projection.linear1.weight"):
         make_embedder(f"clap:{clap}")
     (clap / "model.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(FileError, match=r"cannot|can be loaded"):
+    with pytest.raises(FileError, match="can be loaded"):
+        make_embedder(f"clap:{clap}")
+    (clap / "config.json").unlink()
+    with pytest.raises(FileError, match=r"no config\.json"):
         make_embedder(f"clap:{clap}")
 
 
@@ -220,15 +223,19 @@ def test_audiomae_loads_the_published_layout_only_whole(tmp_path: Path) -> None:
 
 
 class _Trap:
+    def __init__(self, sprung: Path) -> None:
+        self._sprung = sprung
+
     def __reduce__(self) -> Any:
-        return (Path("/tmp/sprung").touch, ())
+        return (Path.touch, (self._sprung,))
 
 
 def test_a_file_of_weights_cannot_run_anything(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
-    torch.save({"model": {"cls_token": _Trap()}}, file)
+    torch.save({"model": {"cls_token": _Trap(tmp_path / "sprung")}}, file)
     with pytest.raises(FileError, match="read safely"):
         make_embedder(f"audiomae:{file}")
+    assert not (tmp_path / "sprung").exists()
     file.write_bytes(b"no weights at all")
     with pytest.raises(FileError, match="read safely"):
         make_embedder(f"audiomae:{file}")
