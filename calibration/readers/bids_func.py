@@ -87,7 +87,8 @@ def bold_list(listed: list[BidsRun], root: Path, options: ReadOptions) -> list[B
             run=item.run,
             part=_part(item, root, options),
             sidecar=inherited_json(item.path, "bold.json"),
-            mask=_mask_beside(item.path),
+            mask=_mask_of(item.path, root),
+            labels=_labels_of(item.path, root),
         )
         for item in listed
     ]
@@ -105,12 +106,28 @@ def _part(item: BidsRun, root: Path, options: ReadOptions) -> Literal["train", "
     return "train" if found == "train" else "test" if found == "test" else ""
 
 
-def _mask_beside(path: Path) -> Path | None:
-    """Return the brain mask that a pipeline wrote beside an image, of the same space."""
+def _made_from(path: Path, root: Path, ending: str) -> list[Path]:
+    """Return images that a pipeline made of a run's space: beside it, or in the derivatives."""
     known = entities(path.name)
-    for mask in sorted(path.parent.glob("*_desc-brain_mask.nii*")):
-        its = {k: v for k, v in entities(mask.name).items() if k != "desc"}
-        same = its.get("space") == known.get("space") and its.get("res") == known.get("res")
-        if same and its.items() <= known.items():
-            return mask
-    return None
+    below = path.parent.relative_to(root) if path.is_relative_to(root) else Path()
+    folders = [path.parent, *sorted(root.glob(f"derivatives/*/{below.as_posix()}"))]
+    found = []
+    for folder in folders:
+        for image in sorted(folder.glob(f"*_{ending}")):
+            its = {k: v for k, v in entities(image.name).items() if k != "desc"}
+            same = its.get("space") == known.get("space") and its.get("res") == known.get("res")
+            if same and its.items() <= known.items():
+                found.append(image)
+    return found
+
+
+def _mask_of(path: Path, root: Path) -> Path | None:
+    return next(iter(_made_from(path, root, "desc-brain_mask.nii*")), None)
+
+
+def _labels_of(path: Path, root: Path) -> tuple[Path, ...]:
+    """Return label images whose labels have names."""
+    found = _made_from(path, root, "dseg.nii*")
+    return tuple(
+        image for image in found if image.with_name(f"{image.name.split('.')[0]}.tsv").exists()
+    )

@@ -35,7 +35,9 @@ class BoldRun:
     run: str
     part: Part
     sidecar: dict[str, Any] | None = None
-    mask: Path | None = None  # found beside the image; a mask that a person gives goes before it
+    # Found in the data set; what a person gives goes before it.
+    mask: Path | None = None
+    labels: tuple[Path, ...] = ()
 
 
 def read_bold_runs(
@@ -141,10 +143,18 @@ def _same(image: BoldImage, first: BoldImage) -> None:
 
 
 def _space(item: BoldRun, image: BoldImage, options: ReadOptions, said: list[str]) -> VoxelSpace:
-    given = options.place(options.mask, item.participant) or item.mask
+    given = options.place(options.mask, item.participant)
+    mask = None
     if given is not None:
         mask = read_mask(given, shape=image.shape, affine=image.affine)
-    else:
+    elif item.mask is not None:
+        try:
+            mask = read_mask(item.mask, shape=image.shape, affine=image.affine)
+        except FileError as error:
+            said.append(f"A mask that was found is not used. {error}")
+        else:
+            said.append(f"{item.participant}: the mask {item.mask.name} was found and is used.")
+    if mask is None:
         mask = image.automatic_mask()
         said.append(
             f"{item.participant}: no mask was given; the {int(mask.sum())} voxels that stand out "
@@ -154,7 +164,12 @@ def _space(item: BoldRun, image: BoldImage, options: ReadOptions, said: list[str
     if options.labels:
         places = [options.place(label, item.participant) for label in options.labels]
         names = options.place(options.label_names, item.participant)
-        space = read_regions([p for p in places if p is not None], space, names=names)
+        return read_regions([p for p in places if p is not None], space, names=names)
+    if item.labels:
+        try:
+            return read_regions(item.labels, space)
+        except FileError as error:
+            said.append(f"Regions that were found are not used. {error}")
     return space
 
 

@@ -63,9 +63,11 @@ def read_dataset(
         Part of the file names to take, where one run has several images ("25mm", "space-T1w").
     mask : path, optional
         BOLD: image whose voxels other than 0 are kept; `{participant}` in it stands for each name.
-        Without it: the brain mask beside the images, else the voxels that stand out.
+        Without it: BIDS's brain mask beside the images or in the derivatives, else the voxels that
+        stand out in the first run that is not for testing.
     labels : path or sequence of paths, optional
-        BOLD: label images, masks or folders of these that make the regions.
+        BOLD: label images, masks or folders of these that make the regions. Without it: BIDS's
+        `dseg` images with named labels, as for the mask.
     label_names : path, optional
         Names of the labels, as TSV (index, name) or JSON.
     tr_s : float, optional

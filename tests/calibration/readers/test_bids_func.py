@@ -148,6 +148,32 @@ def test_derivatives_take_the_mask_beside_and_the_events_of_their_source(tmp_pat
     assert len(read_dataset(root).runs) == 1  # the raw data set does not see its derivatives
 
 
+def test_masks_and_named_regions_are_found_in_the_derivatives(tmp_path: Path) -> None:
+    root = make(tmp_path, people=("01",), runs=1)
+    func = root / "derivatives" / "prep" / "sub-01" / "func"
+    mask = np.zeros((4, 3, 2), np.uint8)
+    mask[:2] = 1
+    labels = np.zeros((4, 3, 2), np.int16)
+    labels[0], labels[1] = 1, 2
+    write_image(func / "sub-01_desc-brain_mask.nii.gz", mask)
+    write_image(func / "sub-01_desc-regions_dseg.nii.gz", labels)
+    write_image(func / "sub-01_desc-nameless_dseg.nii.gz", labels)
+    (func / "sub-01_desc-regions_dseg.tsv").write_text("index\tname\n1\tA1\n2\tBelt\n")
+    dataset = read_dataset(root)
+    assert dataset.space is not None
+    np.testing.assert_array_equal(dataset.space.mask, mask != 0)
+    assert {k: v.tolist() for k, v in dataset.space.rois.items()} == {
+        "A1": list(range(6)),
+        "Belt": list(range(6, 12)),
+    }
+    assert any("desc-brain_mask.nii.gz was found and is used" in w for w in dataset.warnings)
+    write_image(func / "sub-01_desc-brain_mask.nii.gz", np.ones((4, 3, 3), np.uint8))
+    other = read_dataset(root)
+    assert other.space is not None
+    assert other.space.mask.sum() == 18
+    assert any("found is not used" in text for text in other.warnings)
+
+
 def test_volume_timing_is_used_and_its_pauses_cut_the_run(tmp_path: Path) -> None:
     root = make(tmp_path, people=("01",), runs=1)
     (root / "task-music_bold.json").write_text(
