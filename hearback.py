@@ -73,6 +73,8 @@ if __name__ == "__main__":
 
 import typer  # noqa: E402  (only now is it sure to be there)
 
+from calibration.cli import register  # noqa: E402
+
 app = typer.Typer(
     name="hearback",
     help="Hear what a brain hears, while it hears it.",
@@ -356,6 +358,9 @@ def demo(
     summary = run_demo(settings, on_message=_say)
     _say(summary.told)
     _finish(summary, json_=json_)
+
+
+register(app)
 
 
 @app.command(

@@ -17,10 +17,11 @@ from calibration.outer import Fit
 from calibration.plan import Plan
 from calibration.report.page import html_page
 from calibration.report.result import Result
+from calibration.steps import array_digest
 from calibration.stimuli import LABELS, make_stimulus
 from calibration.stimulus_sound import stimulus_sound
 from calibration.summary import versions
-from calibration.targets import ClassTargets, TargetSource
+from calibration.targets import ClassTargets, EmbeddingTargets, TargetSource
 from export.bundle import save_bundle, standardise_file
 from export.library import LibrarySound, library_files
 from export.manifest import EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
@@ -62,6 +63,11 @@ def write_bundle(
     hop_s = extractor.hop_samples * run.tr_s
     answer_s = extractor.window_samples * run.tr_s
     sounds, vectors = _library(dataset, plan, fit, targets, settings)
+    trained = [
+        run
+        for run in dataset.of(plan.participant)
+        if plan.evaluation.test == "folds" or run.part == "train"
+    ]
     classes = targets.classes if isinstance(targets, ClassTargets) else ()
     space = dataset.space_of(plan.participant)
     manifest = Manifest(
@@ -96,8 +102,12 @@ def write_bundle(
         "target": plan.target,
         "closed": plan.closed,
         "classes": list(classes),
+        # Which recordings it has seen, so that nobody scores it on them by mistake.
+        "trained_on": [array_digest(run.signal) for run in trained],
     }
-    rows = [fit.centre, *(targets.targets([_some(dataset, name)], [0], [0])[0] for name in classes)]
+    rows = [fit.centre]
+    if isinstance(targets, ClassTargets):
+        rows += [targets.vector(name) for name in classes]
     files: dict[str, bytes | Path] = {
         "decoder.onnx": _decoder(fit),
         "standardise.npy": standardise_file(fit.mean, fit.std),
@@ -132,9 +142,7 @@ def _library(
 ) -> tuple[list[LibrarySound], NDArray[np.float64]]:
     """Return the sounds that the bundle plays, and where each lies in the decoded space."""
     if settings.library.folder is not None:
-        from calibration.library_choice import library_of_folder
-
-        return library_of_folder(settings, plan, fit, targets)
+        return _folder_library(settings, fit, targets)
     if isinstance(targets, ClassTargets):
         return _class_library(dataset, fit, targets)
     names = sorted({str(name) for name in fit.train.clip})
@@ -152,6 +160,47 @@ def _library(
     return sounds, vectors
 
 
+def _folder_library(
+    settings: CalibrationSettings, fit: Fit, targets: TargetSource
+) -> tuple[list[LibrarySound], NDArray[np.float64]]:
+    """Return the sounds of a folder: of any number for an embedding, one or more for each class."""
+    from calibration.library_builder import library_from_folder
+
+    folder = settings.library.folder
+    assert folder is not None
+    if isinstance(targets, EmbeddingTargets):
+        made = library_from_folder(
+            folder, targets.embedder, sample_rate_hz=_RATE_HZ, window_s=settings.library.max_s
+        )
+        return list(made.sounds), np.asarray(made.embeddings, np.float64) - fit.centre
+    from calibration.embedders import make_embedder
+
+    made = library_from_folder(
+        folder,
+        make_embedder("log-mel"),
+        sample_rate_hz=_RATE_HZ,
+        window_s=settings.library.max_s,
+        windows_per_file=1,
+    )
+    assert isinstance(targets, ClassTargets)
+    sounds, vectors = [], []
+    for sound in made.sounds:
+        name = next((c for c in targets.classes if c in (sound.label, Path(sound.name).stem)), None)
+        if name is not None:
+            sounds.append(sound)
+            vectors.append(targets.vector(name) - fit.centre)
+    missing = set(targets.classes) - {
+        name for name in targets.classes for v in vectors
+        if np.array_equal(v, targets.vector(name) - fit.centre)
+    }  # fmt: skip
+    if missing:
+        raise SettingError(
+            f"The library folder {folder.name} has no sound for the classes {sorted(missing)}. "
+            "Name its files or subfolders as the classes."
+        )
+    return sounds, np.asarray(vectors)
+
+
 def _class_library(
     dataset: Dataset, fit: Fit, targets: ClassTargets
 ) -> tuple[list[LibrarySound], NDArray[np.float64]]:
@@ -165,9 +214,7 @@ def _class_library(
             label = LABELS[number % len(LABELS)]
             pcm = make_stimulus(label, number // len(LABELS), _CLASS_SOUND_S).pcm
         sounds.append(LibrarySound(name[:200], pcm, name))
-    some = [_some(dataset, name) for name in targets.classes]
-    zeros = np.zeros(len(some))
-    return sounds, targets.targets(some, zeros, zeros) - fit.centre
+    return sounds, np.array([targets.vector(name) for name in targets.classes]) - fit.centre
 
 
 def _some(dataset: Dataset, label: str) -> str:

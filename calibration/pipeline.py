@@ -37,7 +37,7 @@ from calibration.target_choice import choose_targets
 from calibration.targets import TargetSource
 from models.errors import SettingError
 
-__all__ = ["CalibrationJob", "calibrate", "calibrate_dataset"]
+__all__ = ["CalibrationJob", "calibrate", "calibrate_dataset", "peak_mb"]
 
 Progress = Callable[[str, float, float], None]  # what, done, total
 
@@ -127,7 +127,12 @@ def calibrate_dataset(
     steps = Steps(out.with_name(out.name + ".steps"))
     tell("features", 0, 1)
     features = run_features(runs, features=plan.features)
-    targets = choose_targets(dataset, plan, settings, cache=steps.folder)
+    targets = choose_targets(
+        dataset,
+        plan,
+        download=settings.target.download,
+        cache=None if steps.folder is None else steps.folder / "embeddings",
+    )
     rois = dict(dataset.space.rois) if dataset.space is not None else {}
     work = _Work(plan, features, targets, rois, steps, tell, _digest(runs, plan, settings))
     decoded, fits = work.decode_all()
@@ -158,7 +163,7 @@ def calibrate_dataset(
         "held_out_correlation": fit.held_out_r,
         "fit_s": round(fit_s, 3),
         "seconds": round(time.perf_counter() - began, 2),
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
         "steps_found": list(steps.found),
     }
     result = make_result(
@@ -294,7 +299,7 @@ def _plain(event: Event) -> list[Any]:
     return [event.onset_s, event.duration_s, event.stimulus, event.label]
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Return the largest memory of this process so far, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from calibration.config import CalibrationSettings
+from numpy.typing import ArrayLike
+
 from calibration.data.dataset import Dataset
 from calibration.plan import Plan
-from calibration.targets import EmbeddingTargets, TargetSource, class_targets
+from calibration.targets import ClassTargets, EmbeddingTargets, TargetSource, class_targets
 
-__all__ = ["choose_targets"]
+__all__ = ["choose_targets", "targets_of"]
 
 
 def choose_targets(
-    dataset: Dataset, plan: Plan, settings: CalibrationSettings, *, cache: Path | None = None
+    dataset: Dataset, plan: Plan, *, download: bool = False, cache: Path | None = None
 ) -> TargetSource:
     """Return the source of targets.
 
@@ -21,9 +23,10 @@ def choose_targets(
     ----------
     dataset : Dataset
     plan : Plan
-    settings : CalibrationSettings
+    download : bool
+        Weights of an embedder may be fetched.
     cache : Path, optional
-        Folder of kept steps; embeddings are kept in it.
+        Folder in which embeddings are kept.
 
     Raises
     ------
@@ -37,11 +40,34 @@ def choose_targets(
     from calibration.embedders import make_embedder
     from calibration.embedders.cache import EmbeddingCache
 
-    options = {"download": True} if settings.target.download else {}
-    embedder = make_embedder(plan.target, **options)
+    embedder = make_embedder(plan.target, **({"download": True} if download else {}))
     return EmbeddingTargets(
         dataset.stimuli,
         embedder,
         stretch="clip" if plan.closed else plan.stretch,
-        cache=None if cache is None else EmbeddingCache(cache / "embeddings"),
+        cache=None if cache is None else EmbeddingCache(cache),
     )
+
+
+def targets_of(
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    download: bool = False,
+    classes: Sequence[str] = (),
+    vectors: ArrayLike = (),
+) -> TargetSource:
+    """Return the targets that a bundle was fitted to, for other recordings.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    plan : Plan
+    download : bool
+    classes : sequence of str
+        Of the bundle; recordings may have fewer of them.
+    vectors : array of shape (n_classes, d)
+    """
+    if plan.target != "class":
+        return choose_targets(dataset, plan, download=download)
+    return ClassTargets(dataset.stimuli, dict(zip(classes, list(vectors), strict=True)))  # type: ignore[arg-type]

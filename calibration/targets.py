@@ -78,6 +78,10 @@ class ClassTargets:
         """
         return np.array([self._row(name) for name in stimuli]).reshape(len(stimuli), self.dim)
 
+    def vector(self, name: str) -> NDArray[np.float64]:
+        """Return the vector of a class: (dim,)."""
+        return self._vectors[name]
+
     def _row(self, stimulus: str) -> NDArray[np.float64]:
         for name in (_label(self._stimuli, stimulus), stimulus):
             if name in self._vectors:

@@ -1,0 +1,260 @@
+"""The commands of calibration; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+__all__ = ["register"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object last.")]
+Participant = Annotated[
+    list[str] | None,
+    typer.Option(help="Whose recordings; may be given again. all: everybody's."),
+]
+Config = Annotated[Path | None, typer.Option(help="TOML file with all settings.")]
+Update = Callable[[str, float, float], None]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Try it:  hearback simulate --out sim --timetable short")(simulate)
+    app.command(epilog="Try it:  hearback calibrate sim --participant sub-01 --out bundles/sub-01")(
+        calibrate
+    )
+    app.command(epilog="Try it:  hearback evaluate bundles/sub-01 sim")(evaluate)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Update]:
+    """Show what is being done on standard error; lines where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    shown = console.is_terminal and not quiet
+    said: set[str] = set()
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def update(what: str, done: float, total: float) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+            if not shown and not quiet and what not in said:
+                said.add(what)
+                _say(f"{what} ...")
+
+        yield update
+
+
+def simulate(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    modality: Annotated[Literal["fmri", "eeg"], typer.Option(help="What is measured.")] = "fmri",
+    people: Annotated[int, typer.Option(help="How many; they hear the same.")] = 1,
+    snr: Annotated[
+        float | None, typer.Option(help="Variance of signal over noise; 0: a deaf brain.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of sounds, brains and noise.")] = 0,
+    timetable: Annotated[
+        Literal["ds003720", "short"] | None,
+        typer.Option(help="Order of the sounds; default: ds003720 for fMRI, short for EEG."),
+    ] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Write a BIDS data set of simulated listeners, with their sounds and the truth."""
+    from calibration.simulate import SimulationSettings, simulate_dataset
+
+    given = {"snr": snr, "timetable": timetable}
+    settings = SimulationSettings(
+        modality=modality,
+        n_people=people,
+        seed=seed,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    with _progress(quiet=json_) as update:
+        path = simulate_dataset(
+            out, settings, progress=lambda done, total: update("simulating", done, total)
+        )
+    _say(f"Simulated {people} {'person' if people == 1 else 'people'} in {path}")
+    if json_:
+        names = [f"sub-{k + 1:02d}" for k in range(people)]
+        values = {"out": str(path), "modality": modality, "participants": names, "seed": seed}
+        typer.echo(json.dumps(values))
+
+
+def calibrate(
+    dataset: Annotated[
+        Path | None, typer.Argument(help="BIDS or another data set, or a folder of recordings.")
+    ] = None,
+    *,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the bundle; of several bundles for several people.")
+    ],
+    participant: Participant = None,
+    config: Config = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="clap:FOLDER, mel-statistics, class, ...; default: by the recordings."),
+    ] = None,
+    stimuli: Annotated[
+        Path | None, typer.Option(help="Folder or table of the sounds that were heard.")
+    ] = None,
+    library: Annotated[
+        Path | None, typer.Option(help="Folder of the sounds to play; default: those heard.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask: tcp://HOST:PORT, or local; several people at once.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play the stimuli, record the stream, then fit.")
+    ] = False,
+    stream: Annotated[str | None, typer.Option(help="--live: name of the LSL stream.")] = None,
+    sink: Annotated[
+        str | None, typer.Option(help="--live: device (default), null, or a .wav file.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="--live: how often each sound is played.")] = 3,
+    gap_s: Annotated[float, typer.Option(help="--live: silence between sounds, s.")] = 1.0,
+    lan: Annotated[bool, typer.Option("--lan", help="--live: look in the whole network.")] = False,
+    json_: JsonFlag = False,
+) -> None:
+    """Fit a participant's decoder, score it honestly, and write a bundle with its report."""
+    from dataclasses import replace
+
+    from calibration.config import load_calibration_settings
+    from models.errors import SettingError
+
+    settings = load_calibration_settings(config, target=target)
+    if stimuli is not None:
+        settings = replace(settings, data=replace(settings.data, stimuli=stimuli))
+    if library is not None:
+        settings = replace(settings, library=replace(settings.library, folder=library))
+    if live:
+        if stream is None or stimuli is None or dataset is not None:
+            raise SettingError(
+                "calibrate --live needs --stream NAME and --stimuli FOLDER, and no data set."
+            )
+        dataset, settings = _record_live(
+            settings, stream=stream, stimuli=stimuli, out=out, sink=sink, repeats=repeats,
+            gap_s=gap_s, lan=lan, quiet=json_,
+        )  # fmt: skip
+    if dataset is None:
+        raise SettingError("Name the data set to calibrate on, or calibrate --live.")
+    _calibrate_people(dataset, participant, out, settings, scheduler, json_=json_)
+
+
+def _record_live(settings: Any, *, quiet: bool, **options: Any) -> tuple[Path, Any]:
+    from calibration.live_session import LiveCalibration, record_live
+
+    with _progress(quiet=quiet) as update:
+        return record_live(LiveCalibration(**options), settings, progress=update, on_message=_say)
+
+
+def _calibrate_people(
+    dataset: Path,
+    participant: list[str] | None,
+    out: Path,
+    settings: Any,
+    scheduler: str | None,
+    *,
+    json_: bool,
+) -> None:
+    from calibration.cluster import run_jobs
+    from calibration.pipeline import CalibrationJob
+    from calibration.pipeline import calibrate as run_calibration
+
+    people: list[str | None] = list(participant or [None])
+    if participant == ["all"]:
+        from calibration.readers import list_participants
+
+        people = list(list_participants(dataset))
+    several = len(people) > 1
+    jobs = [
+        CalibrationJob(
+            dataset.absolute(), who, (out / str(who) if several else out).absolute(), settings
+        )
+        for who in people
+    ]
+    if scheduler is None:
+        with _progress(quiet=json_) as update:
+            results = run_jobs(lambda job: run_calibration(job, progress=update), jobs)
+    else:
+        results = run_jobs(
+            run_calibration,
+            jobs,
+            scheduler=scheduler,
+            on_done=lambda _k, result: _say(f"{result.participant}: done"),
+        )
+    for job, result in zip(jobs, results, strict=True):
+        _tell(result)
+        _say(f"Bundle and report.html: {job.out}")
+    if json_:
+        lines = [result.line() for result in results]
+        values = {**lines[0], "participants": lines} if several else lines[0]
+        typer.echo(json.dumps(_finite(values), allow_nan=False))
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    dataset: Annotated[Path, typer.Argument(help="Recordings with known stimuli.")],
+    *,
+    participant: Annotated[str | None, typer.Option(help="Whose recordings.")] = None,
+    config: Config = None,
+    stimuli: Annotated[Path | None, typer.Option(help="Folder or table of the sounds.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and .json.")] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Score a bundle on recordings that it was not fitted on."""
+    from dataclasses import replace
+
+    from calibration.config import load_calibration_settings
+    from calibration.evaluate import EvaluationJob
+    from calibration.evaluate import evaluate as run_evaluation
+
+    settings = load_calibration_settings(config)
+    if stimuli is not None:
+        settings = replace(settings, data=replace(settings.data, stimuli=stimuli))
+    with _progress(quiet=json_) as update:
+        result = run_evaluation(
+            EvaluationJob(bundle, dataset, participant, settings, out), progress=update
+        )
+    _tell(result)
+    if json_:
+        typer.echo(json.dumps(_finite(result.line()), allow_nan=False))
+
+
+def _tell(result: Any) -> None:
+    """Say what it came to, the controls beside the score."""
+    scores = result.scores
+    _say(result.verdict)
+    beside = {
+        "chance": scores.get("chance"),
+        "shuffled brain": scores.get("floor_shuffled"),
+        "training mean": scores.get("floor_mean"),
+        "clip before": scores.get("floor_previous_clip"),
+        "ceiling": scores.get("ceiling"),
+    }
+    told = ", ".join(f"{name} {value:.3f}" for name, value in beside.items() if value is not None)
+    _say(f"Identification {scores['identification_ties_half']:.3f} beside: {told}.")
+    _say(f"Held out: {result.split}. The test was opened {result.facts['test_openings']} times.")
+    for warning in (*result.notes, *result.warnings):
+        _say(f"Note: {warning}")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value != value:
+        return None
+    return value

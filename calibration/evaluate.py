@@ -1,0 +1,272 @@
+"""Score a bundle on recordings, by the same files that a live session runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.bundle_out import CALIBRATION_FILE, TARGET_FILE
+from calibration.config import (
+    CalibrationSettings,
+    EvaluationSettings,
+    settings_to_json,
+)
+from calibration.data.dataset import Dataset, Run
+from calibration.data.samples import Samples
+from calibration.outer import Decoded
+from calibration.pipeline import peak_mb
+from calibration.plan import Plan
+from calibration.report.page import write_report
+from calibration.report.result import Result
+from calibration.run_features import run_features, standardise_runs
+from calibration.scoring import score_decoded
+from calibration.steps import array_digest
+from calibration.summary import versions
+from calibration.target_choice import targets_of
+from calibration.windows import WindowChoice, make_samples
+from export.bundle import Bundle, load_bundle
+from export.manifest import RetrievalChain
+from export.npy import read_npy
+from export.runtime import open_runner
+from models.errors import BundleError, SettingError
+from models.settings import settings_from_dict
+
+__all__ = ["EvaluationJob", "decode_with_bundle", "evaluate"]
+
+_MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationJob:
+    """One evaluation."""
+
+    bundle: Path
+    dataset: Path
+    participant: str | None
+    settings: CalibrationSettings  # its tables data, evaluation and target.download are used
+    out: Path | None = None
+
+
+def evaluate(
+    job: EvaluationJob, *, progress: Callable[[str, float, float], None] | None = None
+) -> Result:
+    """Decode recordings with a bundle and score them.
+
+    Recordings that the bundle was fitted on are left out; where there are no others, the result is
+    stamped leaky.
+
+    Parameters
+    ----------
+    job : EvaluationJob
+    progress : callable, optional
+
+    Raises
+    ------
+    BundleError
+        If the bundle was not made by `hearback calibrate`, or does not fit the recordings.
+    HearbackError
+        If the recordings cannot be read.
+    """
+    from calibration.readers import list_participants, read_dataset
+
+    tell = progress or (lambda _what, _done, _total: None)
+    began = time.perf_counter()
+    bundle = load_bundle(job.bundle)
+    about, centre = _about(bundle)
+    who = job.participant
+    if who is None:
+        found = list_participants(job.dataset)
+        who = bundle.manifest.participant if bundle.manifest.participant in found else None
+        if who is None and len(found) == 1:
+            who = found[0]
+        if who is None:
+            raise SettingError(
+                f"{job.dataset.name} has the participants {', '.join(found)}; the bundle was made "
+                f"for {bundle.manifest.participant!r}. Name one with --participant."
+            )
+    tell("reading", 0, 1)
+    dataset = read_dataset(job.dataset, participant=who, **job.settings.data.options())
+    who = dataset.participants[0]
+    runs, leaky = _unseen(dataset.of(who), about)
+    _check_input(bundle, dataset, runs[0])
+    plan = _plan(bundle, about, who, job.settings.evaluation, leaky=leaky)
+    targets = targets_of(dataset, plan, download=job.settings.target.download,
+                         classes=tuple(about["classes"]), vectors=centre[1:])  # fmt: skip
+    tell("decoding", 0, 1)
+    features = run_features(runs, features=plan.features)
+    ready = standardise_runs(features, plan.standardise, mean=bundle.mean, std=bundle.std)
+    samples = make_samples(ready, lag_s=float(about["lag_s"]), targets=targets, choice=plan.choice)
+    decoded = decode_with_bundle(bundle, samples, centre[0])
+    tell("scoring", 0, 1)
+    scored = score_decoded(
+        decoded,
+        plan,
+        dataset=dataset,
+        train=None,
+        targets=targets,
+        decoder_digest=bundle.digest,
+        record=job.bundle.with_name(job.bundle.name + ".openings.json"),
+    )
+    result = Result(
+        participant=who,
+        dataset=dataset.path.name,
+        format=dataset.format,
+        modality=dataset.modality,
+        target=plan.target,
+        split="recordings that the bundle was fitted on" if leaky else "other recordings",
+        leaky=leaky,
+        decodable=scored.decodable and not leaky,
+        verdict=scored.verdict,
+        scores=scored.values,
+        by_label=scored.by_label,
+        similarity=scored.similarity,
+        lag=None,
+        alpha=None,
+        regions=(),
+        region_score="",
+        map=None,
+        families=(),
+        facts={
+            "bundle": bundle.manifest.name,
+            "runs": len(runs),
+            "test_openings": scored.test_openings,
+            "lag_s": float(about["lag_s"]),
+            "fit_s": 0.0,
+            "seconds": round(time.perf_counter() - began, 2),
+            "peak_mb": peak_mb(),
+        },
+        settings=settings_to_json(job.settings),
+        software=versions(),
+        warnings=(*dataset.warnings, *scored.warnings),
+    )
+    if job.out is not None:
+        write_report(result, job.out)
+    return result
+
+
+def decode_with_bundle(bundle: Bundle, samples: Samples, centre: NDArray[np.float64]) -> Decoded:
+    """Decode samples whose features are standardised, with the decoder of a bundle.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    samples : Samples
+    centre : array of shape (d,)
+        Mean of the training targets, which the decoder leaves out.
+    """
+    runner = open_runner(bundle.file("decoder.onnx"))
+
+    def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
+        rows = [runner.run({"features": row[np.newaxis, :]})["embedding"][0] for row in x]
+        return np.asarray(rows, np.float64)
+
+    halves = None
+    if samples.x.shape[1] > 1:
+        parts = []
+        for k in range(2):
+            x = samples.x[:, k::2]
+            there = np.isfinite(x[:, :, 0]).any(axis=1)
+            mean = np.zeros((len(x), x.shape[2]), np.float32)
+            mean[there] = np.nanmean(x[there], axis=1)
+            parts.append(np.where(there[:, None], predict(mean), np.nan))
+        halves = (parts[0], parts[1])
+    return Decoded(
+        samples=replace(samples, y=samples.y - centre),
+        raw=predict(samples.mean_x()),
+        centre=np.tile(centre, (len(samples), 1)),
+        halves=halves,
+    )
+
+
+def _about(bundle: Bundle) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Return what calibration wrote beside the manifest."""
+    if CALIBRATION_FILE not in bundle.manifest.files or TARGET_FILE not in bundle.manifest.files:
+        raise BundleError(
+            f"Bundle {bundle.path.name!r} does not say what it was fitted to. Give one that "
+            "`hearback calibrate` made."
+        )
+    try:
+        about = json.loads(bundle.read(CALIBRATION_FILE, max_bytes=_MAX_BYTES))
+        rows = read_npy(
+            bundle.read(TARGET_FILE, max_bytes=_MAX_BYTES), dtype=np.dtype("<f8"), ndim=2
+        )
+        plan, lag_s = dict(about["plan"]), float(about["lag_s"])
+        known = {"target": str, "closed": bool, "classes": list, "trained_on": list}
+        chain = bundle.manifest.chain
+        good = (
+            about["schema"] == 1
+            and bool(np.isfinite(lag_s))
+            and "choice" in plan
+            and all(isinstance(about[name], kind) for name, kind in known.items())
+            and isinstance(chain, RetrievalChain)
+            and rows.shape == (1 + len(about["classes"]), chain.embedding.dim)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            f"Bundle {bundle.path.name!r}: {CALIBRATION_FILE} is not what `hearback calibrate` "
+            f"writes ({error}). Make the bundle again."
+        ) from error
+    if not good:
+        raise BundleError(
+            f"Bundle {bundle.path.name!r}: {CALIBRATION_FILE} does not fit the manifest. Make the "
+            "bundle again."
+        )
+    return about, rows
+
+
+def _unseen(runs: tuple[Run, ...], about: dict[str, Any]) -> tuple[tuple[Run, ...], bool]:
+    """Return the runs that the bundle was not fitted on; all of them, leaky, if there are none."""
+    seen = set(about["trained_on"])
+    other = tuple(run for run in runs if array_digest(run.signal) not in seen)
+    if not other:
+        return runs, True
+    test = tuple(run for run in other if run.part == "test")
+    return test or other, False
+
+
+def _check_input(bundle: Bundle, dataset: Dataset, run: Run) -> None:
+    wanted = bundle.manifest.input
+    space = dataset.space_of(run.participant)
+    digest = space.mask_sha256 if space is not None else ""
+    problem = ""
+    if dataset.modality != wanted.modality:
+        problem = f"{wanted.modality} is expected, got {dataset.modality}"
+    elif run.signal.shape[1] != wanted.n_channels:
+        problem = f"{wanted.n_channels} channels or voxels are expected, got {run.signal.shape[1]}"
+    elif abs(run.sfreq_hz - wanted.sfreq_hz) > 0.005 * wanted.sfreq_hz:
+        problem = f"{wanted.sfreq_hz:g} samples a second are expected, got {run.sfreq_hz:g}"
+    elif wanted.channels and dataset.channels != wanted.channels:
+        problem = f"the channels {', '.join(wanted.channels)} are expected"
+    elif wanted.mask_sha256 and digest and digest != wanted.mask_sha256:
+        problem = "another mask of voxels is expected"
+    if problem:
+        raise BundleError(
+            f"Bundle {bundle.path.name!r} does not fit {dataset.path.name}: {problem}. Give the "
+            "recordings, mask and channels that it was made for."
+        )
+
+
+def _plan(
+    bundle: Bundle, about: dict[str, Any], who: str, evaluation: EvaluationSettings, *, leaky: bool
+) -> Plan:
+    """Return the plan that the bundle was made by, for scoring."""
+    choice = {name: value for name, value in about["plan"]["choice"].items() if value is not None}
+    return Plan(
+        participant=who,
+        features=bundle.manifest.features,
+        standardise=bundle.manifest.standardise,
+        choice=settings_from_dict(WindowChoice, choice),
+        lags_s=(float(about["lag_s"]),),
+        target=str(about["target"]),
+        stretch=about["plan"]["stretch"],
+        closed=bool(about["closed"]),
+        decoder=CalibrationSettings().decoder,
+        evaluation=replace(evaluation, test="dataset", family="random-chunk" if leaky else "clip"),
+    )
