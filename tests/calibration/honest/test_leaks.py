@@ -64,7 +64,9 @@ def test_real_signal_without_fingerprints_is_not_flagged() -> None:
 @pytest.mark.parametrize("signal", [0.0, 0.4])
 def test_leaks_are_found_in_all_of_50_seeds(signal: float) -> None:
     for seed in range(50):
-        report = detect_leaks(people_and_songs(seed=seed, signal=signal), families=_COMPARED[:-1])
+        report = detect_leaks(
+            people_and_songs(seed=seed, signal=signal), families=_COMPARED[:-1], n_flips=4_999
+        )
         for family in ("random-chunk", "segment"):
             row = _row(report, family)
             assert row.flagged, (seed, row)
@@ -78,7 +80,7 @@ def test_leaks_are_found_in_all_of_50_seeds(signal: float) -> None:
 def test_real_signal_without_fingerprints_is_never_flagged_in_50_seeds() -> None:
     for seed in range(50):
         samples = people_and_songs(seed=seed, fingerprint=0.0, signal=0.3)
-        assert detect_leaks(samples, families=_COMPARED[:-1]).flagged == (), seed
+        assert detect_leaks(samples, families=_COMPARED[:-1], n_flips=4_999).flagged == (), seed
 
 
 def _simulated_eeg(seed: int, *, fingerprint: float) -> Samples:
@@ -118,9 +120,13 @@ def _simulated_eeg(seed: int, *, fingerprint: float) -> Samples:
 @pytest.mark.slow
 def test_fingerprints_of_the_simulated_eeg_are_found_and_nothing_where_there_are_none() -> None:
     for seed in range(6):
-        marked = detect_leaks(_simulated_eeg(seed, fingerprint=0.3), families=_COMPARED[:-1])
+        marked = detect_leaks(
+            _simulated_eeg(seed, fingerprint=0.3), families=_COMPARED[:-1], n_flips=4_999
+        )
         assert marked.flagged == ("random-chunk", "segment"), (seed, marked)
-        plain = detect_leaks(_simulated_eeg(seed, fingerprint=0.0), families=_COMPARED[:-1])
+        plain = detect_leaks(
+            _simulated_eeg(seed, fingerprint=0.0), families=_COMPARED[:-1], n_flips=4_999
+        )
         assert plain.flagged == (), (seed, plain)
 
 
