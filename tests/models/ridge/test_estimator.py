@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.errors import SettingError
 from models.ridge.estimator import Ridge
 from models.ridge.folds import group_folds
+from models.ridge.solver import choose_method
 from tests.models.ridge.problems import problem
 
 ALPHAS = np.logspace(-1, 4, 11)
@@ -283,3 +284,29 @@ def test_predicting_before_fitting_or_from_other_features_is_refused() -> None:
         model.predict(np.zeros((2, 3)))
     with pytest.raises(SettingError, match="group label"):
         Ridge().fit(np.eye(4), np.arange(4.0), np.arange(3))
+
+
+@pytest.mark.parametrize("shape", [(50, 200), (200, 50)])
+def test_the_layout_of_an_array_in_memory_does_not_matter(shape: tuple[int, int]) -> None:
+    x, y = problem(*shape, 3, seed=14, mean=1)
+    expected = Ridge([1.0, 10.0]).fit(x, y).coef_
+    for laid in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], x[::-1].copy()[::-1]):
+        np.testing.assert_allclose(Ridge([1.0, 10.0]).fit(laid, y).coef_, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("n_features", [3, 30])
+@pytest.mark.parametrize("solver", ["folds", "blocks"])
+def test_features_that_never_vary_get_no_weight(solver: Solver, n_features: int) -> None:
+    y = np.random.default_rng(0).standard_normal(20)
+    model = Ridge([0.0, 1.0], solver=solver).fit(np.full((20, n_features), 7.0), y)
+    np.testing.assert_array_equal(model.coef_, 0.0)
+    assert model.alpha_ == 1.0
+    np.testing.assert_allclose(model.intercept_, y.mean())
+
+
+def test_the_way_with_fewer_operations_is_taken() -> None:
+    few, many = group_folds(1000, 5), group_folds(1000, 500)
+    assert choose_method((1000, 5000), 50, folds=few, n_alphas=20) == "folds"
+    assert choose_method((1000, 5000), 50, folds=many, n_alphas=20) == "blocks"
+    partial = [(np.arange(100), np.arange(100, 101 + k)) for k in range(500)]
+    assert choose_method((1000, 5000), 50, folds=partial, n_alphas=20) == "folds"
