@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ FMRI = SimulationSettings(
 EEG = SimulationSettings(
     modality="eeg",
     n_people=2,
+    snr=0.5,
     n_runs=(2, 0),
     clips_per_run=3,
     clip_s=2.0,
@@ -71,11 +73,11 @@ def test_volumes_that_are_read_are_those_in_memory(fmri: Path) -> None:
     assert dataset.space is not None
     for run in dataset.runs:
         name = f"{run.participant}_{run.run}_bold.nii.gz"
-        image = nibabel.load(fmri / run.participant / "func" / name)
+        image: Any = nibabel.load(fmri / run.participant / "func" / name)
         np.testing.assert_array_equal(np.asarray(image.dataobj)[dataset.space.mask].T, run.signal)
         assert image.header.get_zooms()[3] == pytest.approx(1.5)
         assert image.header.get_xyzt_units() == ("mm", "sec")
-        np.testing.assert_allclose(image.affine, dataset.space.affine)
+        np.testing.assert_allclose(np.asarray(image.affine), dataset.space.affine)
 
 
 def test_our_reader_reads_the_data_set_that_is_in_memory(fmri: Path) -> None:
