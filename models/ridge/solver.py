@@ -223,7 +223,6 @@ class NumpyEngine:
         whole = self._reduced()
         n = len(self._x)
         right = whole.turn(self._y if self._dual else self._cross)
-        null = 1.0 / n if self._intercept else 0.0
         for some in _batches(tests, n):
             rows = np.concatenate(some)
             bounds = np.cumsum([0, *map(len, some)])
@@ -233,13 +232,7 @@ class NumpyEngine:
                 side = whole.turn(unit)  # (size, n_rows)
             else:
                 side = whole.turn(self._rows(rows).T)
-            inverses = [
-                [
-                    self._inverse_block(whole, side[:, a:b], float(alpha), null)
-                    for a, b in pairwise(bounds)
-                ]
-                for alpha in alphas.nodes
-            ]
+            inverses = [self._inverse_blocks(whole, side, bounds, float(k)) for k in alphas.nodes]
             for columns in _column_pieces(right.shape[1], alphas.size * len(rows), right.itemsize):
                 truth = self._y[rows, columns]
                 offset = np.concatenate([self._fold_offset(test, columns) for test in some])
@@ -264,15 +257,22 @@ class NumpyEngine:
         mean = (-total / (len(self._y) - len(test))).astype(rows.dtype)
         return np.broadcast_to(mean, rows.shape)
 
-    def _inverse_block(self, whole: Resolvent, side: Array, alpha: float, null: float) -> Array:
-        """Return what takes a fold's residuals within the fit to those outside it."""
-        block = side.T @ whole.solve(side, alpha)
-        if self._dual:
-            # K was given an eigenvalue along the intercept, where M has none.
-            block -= null / (_null_scale(self._gram) + alpha)
-        else:
-            block = np.eye(len(block), dtype=block.dtype) - block - null
-        return np.asarray(np.linalg.inv(block))
+    def _inverse_blocks(
+        self, whole: Resolvent, side: Array, bounds: NDArray[np.intp], alpha: float
+    ) -> list[Array]:
+        """Return for each fold what takes its residuals within the fit to those outside it."""
+        solved = whole.solve(side, alpha)
+        null = 1.0 / len(self._x) if self._intercept else 0.0
+        inverses = []
+        for a, b in pairwise(bounds):
+            block = side[:, a:b].T @ solved[:, a:b]
+            if self._dual:
+                # K was given an eigenvalue along the intercept, where M has none.
+                block -= null / (_null_scale(self._gram) + alpha)
+            else:
+                block = np.eye(len(block), dtype=block.dtype) - block - null
+            inverses.append(np.asarray(np.linalg.inv(block)))
+        return inverses
 
 
 def _null_scale(gram: Array) -> float:
