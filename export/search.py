@@ -3,16 +3,17 @@
 One product over a large library reads all of it: 218 MB for 106,574 vectors of 512. What can be
 left out is found by a bound that holds for every vector, and the rest is compared in full:
 
-=======  =============  ===========================================================================
-name     for            how
-=======  =============  ===========================================================================
-flat     small          one product
-faiss    large          FAISS scans the library rounded to 8 bits, a quarter of the bytes; the
-                        rounding errors are known, so whatever may be nearest is compared in full
-pruned   large, where   scans the leading principal components; Cauchy and Schwarz bound what the
-         FAISS is not   others can add. Gains nothing for vectors without preferred directions
-         installed
-=======  =============  ===========================================================================
+=======  =================================  =====================================================
+name     for                                how
+=======  =================================  =====================================================
+flat     small libraries                    one product
+pruned   large ones whose vectors have      scans the leading principal components; Cauchy and
+         preferred directions, as those     Schwarz bound what the others can add
+         of networks have
+faiss    large ones without; FAISS has to   FAISS scans vectors rounded to 8 bits, a quarter of
+         be installed, else pruned          the bytes; the rounding errors are known, so whatever
+                                            may be nearest is compared in full
+=======  =================================  =====================================================
 
 All three give the same answer. Where a bound leaves too many, the whole library is compared.
 """
@@ -34,6 +35,7 @@ _TIE = 1e-5
 _SMALL = 1 << 22  # numbers (16 MB) that one product goes through in a millisecond or two
 _BLOCK = 8192
 _PREFIX = 64  # principal components that are scanned
+_PROBES = 8
 
 
 class Scan(Protocol):
@@ -177,13 +179,27 @@ class FaissScan:
 
 
 def choose_scan(vectors: NDArray[np.float32]) -> Scan:
-    """Return the quickest way to search these vectors with what is installed."""
+    """Return the quickest way to search these vectors with what is installed.
+
+    Whether the leading components tell enough is tried on rows of the library with noise.
+    """
     if vectors.size <= _SMALL:
         return FlatScan()
+    pruned = PrunedScan(vectors)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(vectors), _PROBES)
+    spread = vectors[:: max(1, len(vectors) // 2_000)].std(axis=0)
+    noise = 3.0 * spread * rng.standard_normal((_PROBES, vectors.shape[1]))
+    left = [
+        pruned.candidates((probe / np.linalg.norm(probe)).astype(np.float32), 1)
+        for probe in vectors[rows] + noise
+    ]
+    if sum(found is not None and len(found) <= len(vectors) // 32 for found in left) > _PROBES // 2:
+        return pruned
     try:
         return FaissScan(vectors)
     except ImportError:
-        return PrunedScan(vectors)
+        return pruned
 
 
 class CosineSearch:
@@ -203,7 +219,7 @@ class CosineSearch:
 
     @property
     def how(self) -> str:
-        """How it searches: flat, faiss or pruned."""
+        """How it searches: flat, pruned or faiss."""
         return self._scan.name
 
     def nearest(

@@ -94,14 +94,15 @@ def test_faiss_leaves_few_also_where_they_have_none() -> None:
     assert 9 in left
 
 
-def test_what_is_installed_decides_how_a_large_library_is_searched(
+def test_the_library_and_what_is_installed_decide_how_it_is_searched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    large = library("directions", n=40_000)
-    assert choose_scan(large[:1000]).name == "flat"
+    directed, even = library("directions", n=40_000), library("even", n=40_000)
+    assert choose_scan(directed[:1000]).name == "flat"
+    assert choose_scan(directed).name == "pruned"
     pytest.importorskip("faiss")
-    assert CosineSearch(large).how == "faiss"
+    assert choose_scan(even).name == "faiss"
     monkeypatch.setitem(sys.modules, "faiss", None)
-    search = CosineSearch(large)
+    search = CosineSearch(even)
     assert search.how == "pruned"
-    assert search.nearest(large[17])[0][0] == 17
+    assert search.nearest(even[17])[0][0] == 17
