@@ -325,12 +325,28 @@ def run(
     select: Annotated[str | None, typer.Option(help="Name of the signal in the recording.")] = None,
     fault: Annotated[str, typer.Option(help="Faults, as in replay: drop and duplicate.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = "cpu",
+    mask: Annotated[
+        Path | None, typer.Option(help="NIfTI mask of the voxels; default: the bundle's.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="BIDS participant.")] = None,
+    session: Annotated[str | None, typer.Option(help="BIDS session.")] = None,
+    task: Annotated[str | None, typer.Option(help="BIDS task.")] = None,
+    run_: Annotated[str | None, typer.Option("--run", help="BIDS run.")] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Run a recording through a bundle as fast as possible: the same decisions as live, no LSL."""
     from stream.offline import OfflineSettings, run_offline
 
-    settings = OfflineSettings(bundle, path, out, device=device, signal=select, fault=fault)  # type: ignore[arg-type]
+    given = {"mask": mask, "subject": subject, "session": session, "task": task, "run": run_}
+    settings = OfflineSettings(
+        bundle,
+        path,
+        out,
+        device=device,  # type: ignore[arg-type]
+        signal=select,
+        fault=fault,
+        read={name: value for name, value in given.items() if value is not None},
+    )
     with _progress("running", quiet=json_) as update:
         summary = run_offline(settings, on_progress=update)
     _finish(summary, json_=json_)

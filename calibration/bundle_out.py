@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from calibration.data.dataset import Dataset
 from calibration.decoders import LinearDecoder
 from calibration.outer import Fit
 from calibration.plan import Plan
+from calibration.readers.regions import write_mask
 from calibration.report.page import html_page
 from calibration.report.result import Result
 from calibration.steps import array_digest
@@ -22,7 +24,7 @@ from calibration.stimuli import LABELS, make_stimulus
 from calibration.stimulus_sound import stimulus_sound
 from calibration.summary import versions
 from calibration.targets import ClassTargets, EmbeddingTargets, TargetSource
-from export.bundle import save_bundle, standardise_file
+from export.bundle import MASK_FILE, save_bundle, standardise_file
 from export.library import LibrarySound, library_files
 from export.manifest import EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
 from export.npy import write_npy
@@ -117,6 +119,10 @@ def write_bundle(
         "report.html": html_page(result).encode(),
         **library_files(sounds, vectors, sample_rate_hz=_RATE_HZ),
     }
+    if space is not None and space.mask.any():
+        with tempfile.TemporaryDirectory() as folder:
+            write_mask(space, Path(folder) / MASK_FILE)
+            files[MASK_FILE] = (Path(folder) / MASK_FILE).read_bytes()
     save_bundle(out, manifest, files, overwrite=True)
 
 

@@ -56,6 +56,10 @@ class DataSettings:
     channels: tuple[str, ...] = ()
     signal_type: str | None = None
     unit: str | None = None
+    fill_max_s: float | None = None
+    stimulus_key: str | None = None
+    remove_mean: bool | None = None
+    strict: bool | None = None
 
     def options(self) -> dict[str, Any]:
         """Return what was given, as keyword arguments of `read_dataset`."""

@@ -100,7 +100,7 @@ def evaluate(
     targets = targets_of(dataset, plan, download=job.settings.target.download,
                          classes=tuple(about["classes"]), vectors=centre[1:])  # fmt: skip
     tell("decoding", 0, 1)
-    features = run_features(runs, features=plan.features)
+    features = run_features(runs, features=plan.features, shortest=plan.shortest)
     ready = standardise_runs(features, plan.standardise, mean=bundle.mean, std=bundle.std)
     samples = make_samples(ready, lag_s=float(about["lag_s"]), targets=targets, choice=plan.choice)
     decoded = decode_with_bundle(bundle, samples, centre[0])

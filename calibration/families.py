@@ -47,7 +47,7 @@ def compare_families(
             name=row.family,
             score=float(row.score),
             chance=report.chance,
-            leaky=row.flagged,
+            leaky=row.flagged or row.family in ("segment", "random-chunk"),
             told=row.sentence,
         )
         for row in report.families

@@ -126,7 +126,7 @@ def calibrate_dataset(
     runs = dataset.of(participant)
     steps = Steps(out.with_name(out.name + ".steps"))
     tell("features", 0, 1)
-    features = run_features(runs, features=plan.features)
+    features = run_features(runs, features=plan.features, shortest=plan.shortest)
     targets = choose_targets(
         dataset,
         plan,

@@ -44,6 +44,11 @@ class Plan:
         return values
 
     @property
+    def shortest(self) -> float:
+        """Share of a window that counts at a run's end, where a scanner stops with the sound."""
+        return 0.5 if isinstance(self.features, TrMeanSpec) else 1.0
+
+    @property
     def split(self) -> str:
         """What is held out, in words."""
         if self.evaluation.test == "dataset":
@@ -101,7 +106,7 @@ def make_plan(dataset: Dataset, participant: str, settings: CalibrationSettings)
         if test == "folds":
             notes.append(f"Held out by {family}: {_WHY[family]}")
     features = settings.features.chosen or _features(dataset, clip_s)
-    standardise = settings.standardise or _standardise(dataset, features, runs[0])
+    standardise = settings.standardise or _standardise(dataset, features)
     if standardise.mode == "offline":
         notes.append(
             "Standardised with hindsight (offline): the scores are the papers' kind, and the "
@@ -205,13 +210,10 @@ def _evoked_rate(dataset: Dataset) -> float:
     return float(sfreq_hz / max(1, round(sfreq_hz / 50.0)))
 
 
-def _standardise(dataset: Dataset, features: FeatureSpec, run: Run) -> StandardiseSpec:
+def _standardise(dataset: Dataset, features: FeatureSpec) -> StandardiseSpec:
     if dataset.modality == "bold":
         # A scanner's baseline is another in each run and drifts over minutes.
-        hop_s = (features.hop_volumes if isinstance(features, TrMeanSpec) else 1) * run.tr_s
-        return StandardiseSpec(
-            prior_n=max(4.0, 20.0 / hop_s), forget_n=max(16.0, 240.0 / hop_s), learn="mean"
-        )
+        return StandardiseSpec(prior_n=5.0, forget_n=40.0, learn="mean")
     hop_s = getattr(features, "hop_s", 0.25)
     # A cap sits differently each day: half a minute weighs as much as calibration did.
     return StandardiseSpec(prior_n=max(8.0, 30.0 / hop_s))

@@ -40,10 +40,11 @@ from export.npy import read_npy, write_npy
 from export.onnx_files import OnnxFormatError, external_files
 from models.errors import BundleError, FileError, SettingError
 
-__all__ = ["Bundle", "load_bundle", "save_bundle", "standardise_file"]
+__all__ = ["MASK_FILE", "Bundle", "load_bundle", "save_bundle", "standardise_file"]
 
 _MANIFEST = "manifest.json"
 _DIGEST = "manifest.sha256"
+MASK_FILE = "mask.nii.gz"  # BOLD: the voxels, for whoever sends or reads volumes
 _STATISTICS = "standardise.npy"
 _STATISTICS_MAX_BYTES = 256 << 20
 

@@ -50,7 +50,8 @@ MANIFEST_MAX_BYTES = 4 << 20
 _FILE_MAX_BYTES = 64 << 30
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9_-]{1,32}){0,3}")
 _SUFFIXES = (
-    ".onnx", ".data", ".npy", ".json", ".flac", ".wav", ".safetensors", ".md", ".txt", ".html",
+    ".onnx", ".data", ".npy", ".json", ".flac", ".wav", ".safetensors",
+    ".md", ".txt", ".html", ".nii.gz",
 )  # fmt: skip
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Windows opens these as devices, whatever stands after the dot.

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from export.bundle import load_bundle
+from export.bundle import MASK_FILE, load_bundle
 from export.input_check import check_input
 from export.runtime import Device
 from models.errors import SettingError
@@ -91,7 +91,10 @@ def run_offline(
     began = time.perf_counter()
     bundle = load_bundle(settings.bundle)
     manifest = bundle.manifest
-    recording = read_recording(settings.path, **(settings.read or {}))
+    read = dict(settings.read or {})
+    if MASK_FILE in manifest.files:
+        read.setdefault("mask", bundle.file(MASK_FILE))
+    recording = read_recording(settings.path, **read)
     signal = recording.choose(name=settings.signal)
     match = check_input(
         manifest.input,
