@@ -63,7 +63,7 @@ class SoundsSettings:
 class EncoderSettings(StageSettings):
     """Sounds and captions into one space."""
 
-    steps: int = 4_000
+    steps: int = 3_000
     batch: int = 64
     temperature: float = 0.07  # where it starts; it is learned
     pair_weight: float = 0.5  # two stretches of one sound belong together
@@ -127,8 +127,8 @@ class GeneratorSettings(StageSettings):
 class DistillSettings(StageSettings):
     """Few steps: regression on the teacher's paths, then a short adversarial phase."""
 
-    steps: int = 5_000
-    batch: int = 48
+    steps: int = 3_000
+    batch: int = 32
     rate: float = 2e-4
     warmup: int = 100
     average: float = 0.995
