@@ -50,6 +50,8 @@ class LinearDecoder:
     alphas_: NDArray[np.float64] | None = None
     cv_scores_: NDArray[np.float64] | None = None  # (n_alphas, 1) mean over targets
     alpha_: NDArray[np.float64] | None = None
+    chosen_: tuple[str, ...] | None = None  # regions
+    roi_scores_: dict[str, float] | None = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Refuse: it is fitted."""

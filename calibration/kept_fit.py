@@ -35,6 +35,9 @@ def fit_to_step(fit: Fit) -> StepResult:
     else:
         bias = np.atleast_1d(getattr(fit.decoder, "intercept_"))  # noqa: B009 - not in the protocol
         kept |= {"indices": indices, "values": values, "bias": bias}
+    scores = getattr(fit.decoder, "roi_scores_", None)
+    if scores is not None:
+        kept["rois"] = {"scores": scores, "chosen": list(getattr(fit.decoder, "chosen_"))}  # noqa: B009
     curve = alpha_curve(fit.decoder)
     if curve is not None:
         kept |= {
@@ -64,6 +67,9 @@ def fit_from_step(
         decoder.alphas_ = kept["alphas"]
         decoder.cv_scores_ = kept["alpha_scores"][:, None]
         decoder.alpha_ = kept["alpha"]
+    if "rois" in kept:
+        decoder.roi_scores_ = kept["rois"]["scores"]
+        decoder.chosen_ = tuple(kept["rois"]["chosen"])
     lag = kept["lag"]
     return Fit(
         decoder=decoder,

@@ -29,6 +29,7 @@ from calibration.kept_fit import fit_from_step, fit_to_step
 from calibration.outer import Decoded, Fit, Fold, decode, decode_leaky, fit_part, join, make_parts
 from calibration.plan import Plan, make_plan
 from calibration.report.result import Family, Result
+from calibration.roi_ensemble import feature_rois
 from calibration.run_features import RunFeatures, run_features
 from calibration.scoring import score_decoded
 from calibration.steps import StepResult, Steps, array_digest
@@ -133,7 +134,13 @@ def calibrate_dataset(
         download=settings.target.download,
         cache=None if steps.folder is None else steps.folder / "embeddings",
     )
-    rois = dict(dataset.space.rois) if dataset.space is not None else {}
+    rois = {}
+    if dataset.space is not None and dataset.space.rois:
+        rois = feature_rois(
+            dataset.space.rois,
+            n_voxels=runs[0].signal.shape[1],
+            n_features=features[0].n_features,
+        )
     work = _Work(plan, features, targets, rois, steps, tell, _digest(runs, plan, settings))
     decoded, fits = work.decode_all()
     fit, fit_s = work.fit_final()

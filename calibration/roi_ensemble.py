@@ -18,7 +18,7 @@ from models.errors import SettingError
 from models.ridge.estimator import DEFAULT_ALPHAS, Ridge, check_data
 from models.ridge.folds import Folds, make_folds
 
-__all__ = ["RoiEnsemble", "fold_correlations"]
+__all__ = ["RoiEnsemble", "feature_rois", "fold_correlations"]
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +196,36 @@ class RoiEnsemble:
             )
             out[test] = part.fit(x[train], y[train], inside).predict(x[test])
         return out
+
+
+def feature_rois(
+    rois: Mapping[str, ArrayLike], *, n_voxels: int, n_features: int
+) -> dict[str, NDArray[np.intp]]:
+    """Return the columns of each region where features hold every voxel once for each delay.
+
+    Parameters
+    ----------
+    rois : mapping of str to array
+        Voxels of each region.
+    n_voxels, n_features : int
+        Features are `n_features / n_voxels` times all voxels, one delay after the other
+        (`models.spec.TrMeanSpec`).
+
+    Raises
+    ------
+    SettingError
+        If the features are not whole sets of voxels.
+    """
+    if n_voxels < 1 or n_features % n_voxels:
+        raise SettingError(
+            f"{n_features} features are not a number of delays of {n_voxels} voxels, so regions of "
+            "voxels say nothing about them."
+        )
+    starts = np.arange(0, n_features, n_voxels)
+    return {
+        name: (starts[:, None] + np.asarray(voxels, np.intp)).ravel()
+        for name, voxels in rois.items()
+    }
 
 
 def fold_correlations(

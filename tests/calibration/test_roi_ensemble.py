@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.roi_ensemble import RoiEnsemble, fold_correlations
+from calibration.roi_ensemble import RoiEnsemble, feature_rois, fold_correlations
 from calibration.simulate import SimulationSettings, default_regions
 from calibration.simulate.anatomy import head
 from models.errors import SettingError
@@ -121,3 +121,10 @@ def test_regions_that_do_not_fit_are_told() -> None:
         RoiEnsemble({"a": [0]}, n_rois=0).fit(x, y)
     with pytest.raises(SettingError, match="Call fit"):
         RoiEnsemble({"a": [0]}).predict(x)
+
+
+def test_a_region_has_its_voxels_at_every_delay() -> None:
+    rois = feature_rois({"a": [1, 4]}, n_voxels=5, n_features=15)
+    np.testing.assert_array_equal(rois["a"], [1, 4, 6, 9, 11, 14])
+    with pytest.raises(SettingError, match="7 features are not a number of delays of 5 voxels"):
+        feature_rois({"a": [1]}, n_voxels=5, n_features=7)
