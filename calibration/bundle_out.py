@@ -23,14 +23,16 @@ from calibration.steps import array_digest
 from calibration.stimuli import LABELS, make_stimulus
 from calibration.stimulus_sound import stimulus_sound
 from calibration.summary import versions
+from calibration.target_choice import mel_frames
 from calibration.targets import ClassTargets, EmbeddingTargets, TargetSource
 from export.bundle import MASK_FILE, save_bundle, standardise_file
 from export.library import LibrarySound, library_files
-from export.manifest import EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
+from export.manifest import DirectChain, EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
 from export.npy import write_npy
 from export.onnx_linear import linear_onnx
 from models.errors import SettingError
 from models.features import make_extractor
+from models.mel import MelSpec
 from models.spec import InputSpec
 
 __all__ = ["CALIBRATION_FILE", "TARGET_FILE", "write_bundle"]
@@ -64,7 +66,16 @@ def write_bundle(
     extractor = make_extractor(plan.features, sfreq_hz=run.sfreq_hz, n_channels=run.signal.shape[1])
     hop_s = extractor.hop_samples * run.tr_s
     answer_s = extractor.window_samples * run.tr_s
-    sounds, vectors = _library(dataset, plan, fit, targets, settings)
+    mel = plan.target == "mel"
+    sounds, vectors = (
+        ([], np.zeros((0, 1))) if mel else _library(dataset, plan, fit, targets, settings)
+    )
+    chain: DirectChain | RetrievalChain = RetrievalChain(
+        EmbeddingSpec(_plain_name(plan.target), vectors.shape[1]),
+        crossfade_s=min(settings.library.crossfade_s, hop_s / 2),
+    )
+    if mel:
+        chain = DirectChain(mel=MelSpec(), frames_per_window=mel_frames(dataset, plan))
     trained = [
         run
         for run in dataset.of(plan.participant)
@@ -86,14 +97,12 @@ def write_bundle(
         ),
         features=plan.features,
         standardise=plan.standardise,
-        chain=RetrievalChain(
-            EmbeddingSpec(_plain_name(plan.target), vectors.shape[1]),
-            crossfade_s=min(settings.library.crossfade_s, hop_s / 2),
-        ),
+        chain=chain,
         sound=SoundSpec(_RATE_HZ, hop_s),
         fill_max_s=0.1 if dataset.modality == "eeg" else 0.0,
-        # The stretch that is rendered lies in the middle of the one that the window answers to.
-        lag_s=fit.lag_s + (answer_s - hop_s) / 2.0,
+        # The stretch that is rendered lies in the middle of the one that the window answers to;
+        # mel frames are those of its end.
+        lag_s=fit.lag_s + (0.0 if mel else (answer_s - hop_s) / 2.0),
         scores=_scores(result),
         software=versions(),
     )
@@ -111,13 +120,15 @@ def write_bundle(
     if isinstance(targets, ClassTargets):
         rows += [targets.vector(name) for name in classes]
     files: dict[str, bytes | Path] = {
-        "decoder.onnx": _decoder(fit),
+        "decoder.onnx": _mel_decoder(fit, chain)
+        if isinstance(chain, DirectChain)
+        else _decoder(fit),
         "standardise.npy": standardise_file(fit.mean, fit.std),
         CALIBRATION_FILE: (json.dumps(about, indent=1) + "\n").encode(),
         TARGET_FILE: write_npy(np.asarray(rows, "<f8")),
         "report.json": result.json_text().encode(),
         "report.html": html_page(result).encode(),
-        **library_files(sounds, vectors, sample_rate_hz=_RATE_HZ),
+        **({} if mel else library_files(sounds, vectors, sample_rate_hz=_RATE_HZ)),
     }
     if space is not None and space.mask.any():
         with tempfile.TemporaryDirectory() as folder:
@@ -126,8 +137,10 @@ def write_bundle(
     save_bundle(out, manifest, files, overwrite=True)
 
 
-def _decoder(fit: Fit) -> bytes:
+def _decoder(fit: Fit, chain: DirectChain | RetrievalChain) -> bytes:
     """Return the decoder as ONNX: sparse where each target has its own few features."""
+    if isinstance(chain, DirectChain):
+        return _mel_decoder(fit, chain)
     decoder = fit.decoder
     indices, values = getattr(decoder, "indices_", None), getattr(decoder, "values_", None)
     if isinstance(decoder, LinearDecoder):
@@ -141,6 +154,13 @@ def _decoder(fit: Fit) -> bytes:
     return sparse_linear_onnx(
         indices, values, bias, n_features=fit.train.x.shape[2], normalise=True
     )
+
+
+def _mel_decoder(fit: Fit, chain: DirectChain) -> bytes:
+    """Return the decoder of mel frames as ONNX: the training mean is a part of what it says."""
+    weights, bias = fit.decoder.weights()
+    shape = (chain.frames_per_window, chain.mel.n_mels)
+    return linear_onnx(weights, bias + fit.centre, output="mel", shape=shape)
 
 
 def _library(

@@ -104,7 +104,9 @@ def calibrate(
     config: Config = None,
     target: Annotated[
         str | None,
-        typer.Option(help="clap:FOLDER, mel-statistics, class, ...; default: by the recordings."),
+        typer.Option(
+            help="clap:FOLDER, mel-statistics, mel, class, ...; default: by the recordings."
+        ),
     ] = None,
     stimuli: Annotated[
         Path | None, typer.Option(help="Folder or table of the sounds that were heard.")
@@ -156,7 +158,10 @@ def _record_live(settings: Any, *, quiet: bool, **options: Any) -> tuple[Path, A
     from calibration.live_session import LiveCalibration, record_live
 
     with _progress(quiet=quiet) as update:
-        return record_live(LiveCalibration(**options), settings, progress=update, on_message=_say)
+        made: tuple[Path, Any] = record_live(
+            LiveCalibration(**options), settings, progress=update, on_message=_say
+        )
+        return made
 
 
 def _calibrate_people(
@@ -172,7 +177,7 @@ def _calibrate_people(
     from calibration.pipeline import CalibrationJob
     from calibration.pipeline import calibrate as run_calibration
 
-    people: list[str | None] = list(participant or [None])
+    people: list[str | None] = [*participant] if participant else [None]
     if participant == ["all"]:
         from calibration.readers import list_participants
 
@@ -184,16 +189,21 @@ def _calibrate_people(
         )
         for who in people
     ]
-    if scheduler is None:
-        with _progress(quiet=json_) as update:
-            results = run_jobs(lambda job: run_calibration(job, progress=update), jobs)
-    else:
-        results = run_jobs(
-            run_calibration,
-            jobs,
-            scheduler=scheduler,
-            on_done=lambda _k, result: _say(f"{result.participant}: done"),
-        )
+    try:
+        if scheduler is None:
+            with _progress(quiet=json_) as update:
+                results = run_jobs(lambda job: run_calibration(job, progress=update), jobs)
+        else:
+            results = run_jobs(
+                run_calibration,
+                jobs,
+                scheduler=scheduler,
+                on_done=lambda _k, result: _say(f"{result.participant}: done"),
+            )
+    except KeyboardInterrupt:
+        kept = ", ".join(f"{job.out.name}.steps" for job in jobs)
+        _say(f"Stopped. What was done is kept in {kept}; the same command goes on from there.")
+        raise typer.Exit(4) from None
     for job, result in zip(jobs, results, strict=True):
         _tell(result)
         _say(f"Bundle and report.html: {job.out}")

@@ -32,7 +32,7 @@ from calibration.summary import versions
 from calibration.target_choice import targets_of
 from calibration.windows import WindowChoice, make_samples
 from export.bundle import Bundle, load_bundle
-from export.manifest import RetrievalChain
+from export.manifest import ChainSpec, DirectChain
 from export.npy import read_npy
 from export.runtime import open_runner
 from models.errors import BundleError, SettingError
@@ -162,10 +162,11 @@ def decode_with_bundle(bundle: Bundle, samples: Samples, centre: NDArray[np.floa
         Mean of the training targets, which the decoder leaves out.
     """
     runner = open_runner(bundle.file("decoder.onnx"))
+    output = "mel" if isinstance(bundle.manifest.chain, DirectChain) else "embedding"
 
     def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
-        rows = [runner.run({"features": row[np.newaxis, :]})["embedding"][0] for row in x]
-        return np.asarray(rows, np.float64)
+        rows = [runner.run({"features": x[k : k + 1]})[output].ravel() for k in range(len(x))]
+        return np.asarray(rows, np.float64) - (centre if output == "mel" else 0.0)
 
     halves = None
     if samples.x.shape[1] > 1:
@@ -205,8 +206,7 @@ def _about(bundle: Bundle) -> tuple[dict[str, Any], NDArray[np.float64]]:
             and bool(np.isfinite(lag_s))
             and "choice" in plan
             and all(isinstance(about[name], kind) for name, kind in known.items())
-            and isinstance(chain, RetrievalChain)
-            and rows.shape == (1 + len(about["classes"]), chain.embedding.dim)
+            and rows.shape == (1 + len(about["classes"]), _dim(chain))
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(
@@ -219,6 +219,12 @@ def _about(bundle: Bundle) -> tuple[dict[str, Any], NDArray[np.float64]]:
             "bundle again."
         )
     return about, rows
+
+
+def _dim(chain: ChainSpec) -> int:
+    if isinstance(chain, DirectChain):
+        return chain.frames_per_window * chain.mel.n_mels
+    return chain.embedding.dim
 
 
 def _unseen(runs: tuple[Run, ...], about: dict[str, Any]) -> tuple[tuple[Run, ...], bool]:

@@ -17,6 +17,8 @@ __all__ = ["Plan", "make_plan"]
 
 _CLOSED_MAX = 40  # so many stimuli, each heard in several runs, are classes and not clips
 _EVOKED_S = 0.8  # from the onset: the late potentials are over by then
+_FOLLOWED_S = 0.4  # of EEG behind each mel frame
+_MEL_FRAMES_HZ = 100.0
 _SHORT_S = 0.75  # sounds below this are answered by an evoked response, not by a spectrum
 _WIDE = 2_000  # from so many features on, each target gets its own few
 
@@ -99,22 +101,22 @@ def make_plan(dataset: Dataset, participant: str, settings: CalibrationSettings)
     test: Literal["dataset", "folds"] = (
         "dataset" if own_test and evaluation.test != "folds" else "folds"
     )
-    closed = target == "class" or (test == "folds" and _is_closed(runs))
+    closed = target == "class" or (target != "mel" and test == "folds" and _is_closed(runs))
     family = evaluation.family
     if family == "auto":
         family = _family(runs, closed=closed)
         if test == "folds":
             notes.append(f"Held out by {family}: {_WHY[family]}")
-    features = settings.features.chosen or _features(dataset, clip_s)
+    features = settings.features.chosen or _features(dataset, clip_s, target)
     standardise = settings.standardise or _standardise(dataset, features)
     if standardise.mode == "offline":
         notes.append(
             "Standardised with hindsight (offline): the scores are the papers' kind, and the "
             "bundle cannot run live."
         )
-    lags_s = _lags(dataset, settings, runs[0])
+    lags_s = _lags(dataset, settings, runs[0], target)
     tolerance_s = None
-    if isinstance(features, SampleSpec) and features.past_s > clip_s:
+    if isinstance(features, SampleSpec) and features.past_s > clip_s and target != "mel":
         # The answer outlasts the sound: one window for each sound, from its onset on.
         tolerance_s = (features.past_s - clip_s) / 2.0 + 1.0 / features.rate_hz
         if settings.lag.fixed_s is None:
@@ -122,7 +124,7 @@ def make_plan(dataset: Dataset, participant: str, settings: CalibrationSettings)
     choice = WindowChoice(
         tolerance_s=tolerance_s,
         # An evoked response is locked to the onset: windows at other delays would blur it.
-        choose=_choose(settings.windows, features),
+        choose=_choose(settings.windows, features, target),
         repeat="never" if closed else "stimulus",
     )
     return Plan(
@@ -147,9 +149,9 @@ _WHY = {
 }
 
 
-def _choose(wanted: str, features: FeatureSpec) -> Literal["all", "clip"]:
+def _choose(wanted: str, features: FeatureSpec, target: str) -> Literal["all", "clip"]:
     if wanted == "auto":
-        return "clip" if isinstance(features, SampleSpec) else "all"
+        return "clip" if isinstance(features, SampleSpec) and target != "mel" else "all"
     return "clip" if wanted == "clip" else "all"
 
 
@@ -191,9 +193,14 @@ def _family(runs: tuple[Run, ...], *, closed: bool) -> Literal["session", "run",
     return "clip"
 
 
-def _features(dataset: Dataset, clip_s: float) -> FeatureSpec:
+def _features(dataset: Dataset, clip_s: float, target: str) -> FeatureSpec:
     if dataset.modality == "bold":
         return TrMeanSpec(window_s=min(7.5, max(clip_s / 2.0, 0.1)))
+    if target == "mel":  # the envelope is followed sample by sample, not by a spectrum
+        rate_hz = _evoked_rate(dataset)
+        return SampleSpec(
+            past_s=round(0.4 * rate_hz) / rate_hz, rate_hz=rate_hz, hop_s=_hop_s(rate_hz)
+        )
     if clip_s < _SHORT_S:
         rate_hz = _evoked_rate(dataset)
         past = round(_EVOKED_S * rate_hz)
@@ -201,6 +208,18 @@ def _features(dataset: Dataset, clip_s: float) -> FeatureSpec:
     window_s = min(2.0, clip_s)
     return PsdSpec(
         method="welch", window_s=window_s, segment_s=min(1.0, window_s), hop_s=window_s / 4.0
+    )
+
+
+def _hop_s(rate_hz: float) -> float:
+    """Return the shortest hop that is a whole number of samples and of mel frames of 10 ms."""
+    for n in range(1, 101):
+        frames = n / rate_hz * _MEL_FRAMES_HZ
+        if abs(frames - round(frames)) < 1e-9:
+            return n / rate_hz
+    raise SettingError(
+        f"Mel frames come 100 times a second, which does not fit a feature rate of {rate_hz:g} Hz. "
+        "Give [features.samples] with a rate_hz such as 50."
     )
 
 
@@ -219,12 +238,16 @@ def _standardise(dataset: Dataset, features: FeatureSpec) -> StandardiseSpec:
     return StandardiseSpec(prior_n=max(8.0, 30.0 / hop_s))
 
 
-def _lags(dataset: Dataset, settings: CalibrationSettings, run: Run) -> tuple[float, ...]:
+def _lags(
+    dataset: Dataset, settings: CalibrationSettings, run: Run, target: str
+) -> tuple[float, ...]:
     lag = settings.lag
     if lag.fixed_s is not None:
         return (lag.fixed_s,)
     if dataset.modality == "bold":
         low, high, step = -3 * run.tr_s, 8 * run.tr_s, run.tr_s
+    elif target == "mel":
+        low, high, step = -0.1, 0.4, 0.1
     else:
         low, high, step = -0.2, 0.4, 0.1
     low = low if lag.from_s is None else lag.from_s

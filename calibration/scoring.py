@@ -89,17 +89,19 @@ def score_decoded(
         n_resamples=evaluation.n_bootstrap,
         seed=evaluation.seed,
     )
+    # An embedding is exported at unit length; mel frames are what they are.
+    as_exported = (lambda rows: rows) if plan.target == "mel" else unit
     scores = score_everything(
-        decoded.predictions,
+        as_exported(decoded.raw),
         samples,
         train=train,
         split=split,
         test_openings=openings,
-        shuffled=[unit(other) for other in shuffled],
+        shuffled=[as_exported(other) for other in shuffled],
         halves=decoded.halves,
         settings=settings,
     )
-    table = clip_table(decoded.predictions, samples, units=samples.clip)
+    table = clip_table(as_exported(decoded.raw), samples, units=samples.clip)
     similarity = similarities(table.predictions, table.targets, metric=settings.metric)
     own = score_if_own(similarity)[np.arange(len(table.own)), table.own]
     labels = table.label[table.own]

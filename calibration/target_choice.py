@@ -9,9 +9,18 @@ from numpy.typing import ArrayLike
 
 from calibration.data.dataset import Dataset
 from calibration.plan import Plan
-from calibration.targets import ClassTargets, EmbeddingTargets, TargetSource, class_targets
+from calibration.targets import (
+    ClassTargets,
+    EmbeddingTargets,
+    MelTargets,
+    TargetSource,
+    class_targets,
+)
+from models.errors import SettingError
+from models.features import make_extractor
+from models.mel import MelSpec
 
-__all__ = ["choose_targets", "targets_of"]
+__all__ = ["choose_targets", "mel_frames", "targets_of"]
 
 
 def choose_targets(
@@ -37,6 +46,8 @@ def choose_targets(
     """
     if plan.target == "class":
         return class_targets(dataset, plan.participant)
+    if plan.target == "mel":
+        return MelTargets(dataset.stimuli, MelSpec(), frames_per_window=mel_frames(dataset, plan))
     from calibration.embedders import make_embedder
     from calibration.embedders.cache import EmbeddingCache
 
@@ -47,6 +58,25 @@ def choose_targets(
         stretch="clip" if plan.closed else plan.stretch,
         cache=None if cache is None else EmbeddingCache(cache),
     )
+
+
+def mel_frames(dataset: Dataset, plan: Plan) -> int:
+    """Return the mel frames that one window adds to the sound.
+
+    Raises
+    ------
+    SettingError
+        If the windows do not come every whole number of frames.
+    """
+    run = dataset.of(plan.participant)[0]
+    extractor = make_extractor(plan.features, sfreq_hz=run.sfreq_hz, n_channels=run.signal.shape[1])
+    frames = extractor.hop_samples * run.tr_s * MelSpec().frames_per_s
+    if round(frames) < 1 or abs(frames - round(frames)) > 1e-6:
+        raise SettingError(
+            f"Each window must add a whole number of mel frames of 10 ms, got {frames:g}. Choose "
+            "another hop under [features]."
+        )
+    return round(frames)
 
 
 def targets_of(
