@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibration.sounds.procedural import CLASSES
 from calibration.training.checkpoint import load_tensors, load_weights
 from calibration.training.encoder import Readout
 from calibration.training.loop import Stage, autocast
@@ -228,8 +227,8 @@ def judge_conditions(
     Returns
     -------
     scores : dict
-        For each guidance w: `accuracy_w`, `cosine_w` (of the training encoder), and `real`, the
-        judge's accuracy on the clips themselves.
+        For each guidance w `accuracy_w`, `cosine_w` (of the training encoder) and `loudness_r_w`;
+        `real` is the judge's accuracy on the clips themselves.
     """
     device = torch.device(run.device)
     codec, encoder, judge, readout = load_scorers(out, run)
@@ -265,11 +264,12 @@ def judge_conditions(
         scores[f"accuracy_{strength:g}"] = judged(mel)
         cosine = (encoder(mel).cpu() * condition).sum(-1)
         scores[f"cosine_{strength:g}"] = float(cosine.mean())
-        level = (mel.mean(dim=(1, 2)).cpu()).numpy()
-        scores[f"level_r_{strength:g}"] = float(
-            np.corrcoef(level, material.factors[numbers, 3])[0, 1]
+        # Loudness: decibels of the summed power of all bands, silence at -60.
+        power = torch.exp(2.0 * mel).sum(-1).mean(-1).cpu().clamp(min=1e-8).log10() * 10.0
+        wanted = torch.from_numpy(material.factors[numbers, 3])
+        scores[f"loudness_r_{strength:g}"] = float(
+            torch.corrcoef(torch.stack([power, wanted]))[0, 1]
         )
-    scores["classes"] = float(len(CLASSES))
     return scores
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_pieces_of_any_length_give_what_the_whole_gives(name: str, cuts: list[in
         whole = network(x)
         state, out = network.initial_state(2), []
         edges = [0, *sorted({cut for cut in cuts if 0 < cut < _FRAMES}), _FRAMES]
-        for first, stop in zip(edges[:-1], edges[1:], strict=True):
+        for first, stop in pairwise(edges):
             y, state = network.step(x[:, first:stop], state)
             out.append(y)
         if network.lookahead:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from calibration.training.__main__ import main
+from calibration.training.checkpoint import load_tensors
+
+_CONFIG = """
+[sounds]
+clips = 26
+blends = 16
+held_out = 13
+
+[codec]
+steps = 5000
+batch = 4
+"""
+
+
+def test_a_wrong_setting_is_named_and_leaves_with_2(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("[codec]\nstep = 3\n")
+    assert main(["small", "--out", str(tmp_path / "out"), "--config", str(config)]) == 2
+    assert "codec.steps" in caplog.text
+
+
+def test_an_unknown_stage_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["small", "--out", str(tmp_path), "--stages", "codex"]) == 2
+    assert "codex" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_cleanly(tmp_path: Path, kind: signal.Signals) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(_CONFIG)
+    command = [sys.executable, "-m", "calibration.training", "small", "--out"]
+    command += [str(tmp_path / "out"), "--config", str(config), "--stages", "codec", "--resume"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "codec 1" in line or "5000 steps" in line:
+                process.send_signal(kind)
+                break
+        said += process.stderr.readlines()
+        assert process.wait(60) == 4, "".join(said)
+    assert "go on with --resume" in said[-1]
+    checkpoint = tmp_path / "out" / "codec" / "checkpoint.safetensors"
+    if checkpoint.exists():  # not if the signal came before the first step
+        assert load_tensors(checkpoint)[1]["step"] >= 1
