@@ -50,7 +50,9 @@ def material(folder: Path) -> Material:
     return Material(_RUN, folder)
 
 
-@pytest.mark.parametrize("name", ["encoder", "codec", "vocoder"])
+@pytest.mark.parametrize(
+    "name", ["codec", "vocoder", pytest.param("encoder", marks=pytest.mark.slow)]
+)
 def test_a_stage_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_ran_through(
     name: StageName, folder: Path, material: Material, tmp_path: Path
 ) -> None:
