@@ -120,9 +120,7 @@ def write_bundle(
     if isinstance(targets, ClassTargets):
         rows += [targets.vector(name) for name in classes]
     files: dict[str, bytes | Path] = {
-        "decoder.onnx": _mel_decoder(fit, chain)
-        if isinstance(chain, DirectChain)
-        else _decoder(fit),
+        "decoder.onnx": _decoder(fit, chain),
         "standardise.npy": standardise_file(fit.mean, fit.std),
         CALIBRATION_FILE: (json.dumps(about, indent=1) + "\n").encode(),
         TARGET_FILE: write_npy(np.asarray(rows, "<f8")),

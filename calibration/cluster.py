@@ -68,13 +68,16 @@ def _on_cluster(
 ) -> list[Result]:
     from distributed import Client, LocalCluster, as_completed
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     local = None
     try:
         if scheduler == "local":
             # One thread each: the linear algebra inside is parallel already.
             local = LocalCluster(  # type: ignore[no-untyped-call]
-                n_workers=min(2, len(jobs)), threads_per_worker=1, dashboard_address=None
+                n_workers=min(2, len(jobs)),
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,  # what fails is told once, by us
             )
         client = Client(local or scheduler, timeout="10s")  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:

@@ -288,7 +288,7 @@ def _half(fit: Fit, samples: Samples, which: int) -> NDArray[np.float64]:
     x = samples.x[:, which::2].astype(np.float64)
     n = np.sum(~np.isnan(x[:, :, :1]), axis=1)
     mean = np.nansum(x, axis=1) / np.maximum(n, 1)
-    predicted = unit(fit.decoder.predict(mean.astype(np.float32)))
+    predicted = np.asarray(fit.decoder.predict(mean.astype(np.float32)), np.float64)
     return np.where(n > 0, predicted, np.nan)
 
 

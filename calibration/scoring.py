@@ -91,6 +91,7 @@ def score_decoded(
     )
     # An embedding is exported at unit length; mel frames are what they are.
     as_exported = (lambda rows: rows) if plan.target == "mel" else unit
+    halves = decoded.halves
     scores = score_everything(
         as_exported(decoded.raw),
         samples,
@@ -98,7 +99,7 @@ def score_decoded(
         split=split,
         test_openings=openings,
         shuffled=[as_exported(other) for other in shuffled],
-        halves=decoded.halves,
+        halves=None if halves is None else (as_exported(halves[0]), as_exported(halves[1])),
         settings=settings,
     )
     table = clip_table(as_exported(decoded.raw), samples, units=samples.clip)

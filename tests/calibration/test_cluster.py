@@ -34,6 +34,17 @@ def test_a_cluster_of_processes_gives_the_same() -> None:
         run_jobs(_fail, [0, 1, 2], scheduler="local")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_scheduler_at_an_address_is_used() -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:  # type: ignore[no-untyped-call]
+        address = cluster.scheduler_address
+        assert address.startswith("tcp://")
+        assert run_jobs(_draw, [5, 6], scheduler=address) == run_jobs(_draw, [5, 6])
+
+
 def test_an_address_that_is_none_is_told() -> None:
     with pytest.raises(SettingError, match="tcp://"):
         run_jobs(_draw, [1], scheduler="nonsense")
