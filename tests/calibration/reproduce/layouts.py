@@ -1,0 +1,95 @@
+"""Miniature data sets of the true layouts, with brains that answer to their sounds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.calibration.readers.layouts import AFFINE, GENRES, events_text, write_image
+from tests.calibration.tiny_runs import hrf
+
+__all__ = ["N_BANDS", "REGIONS", "music", "noise_bands"]
+
+RATE_HZ = 16_000
+N_BANDS = 8
+N_VOLUMES = 410
+REGIONS = {1: "heschl", 2: "planum", 3: "calcarine"}
+_TR_S = 1.5
+
+
+def noise_bands(gains: NDArray[np.float64], seconds: float, seed: int) -> NDArray[np.float64]:
+    """Return noise whose octave-like bands have these levels (natural logarithm of amplitude)."""
+    n = round(seconds * RATE_HZ)
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.rfft(rng.normal(size=n))
+    frequency = np.fft.rfftfreq(n, 1 / RATE_HZ)
+    edges = np.geomspace(80.0, 8000.0, N_BANDS + 1)
+    band = np.clip(np.searchsorted(edges, frequency) - 1, 0, N_BANDS - 1)
+    wave = np.fft.irfft(spectrum * np.exp(gains[band]), n)
+    return np.asarray(0.2 * wave / np.abs(wave).max())
+
+
+def music(
+    root: Path, *, n_runs: tuple[int, int] = (3, 2), noise: float = 1.0, seed: int = 0
+) -> tuple[Path, Path]:
+    """Write one person of ds003720 with few runs, its tracks, and a label image of regions.
+
+    Voxels of the regions `heschl` and `planum` answer to the levels of the sound's bands through
+    a haemodynamic response; those of `calcarine` do not.
+    """
+    import soundfile
+
+    rng = np.random.default_rng(seed)
+    func, genres = root / "ds003720" / "sub-001" / "func", root / "genres"
+    func.mkdir(parents=True)
+    (root / "ds003720" / "dataset_description.json").write_text('{"Name": "Music Genre fMRI"}')
+    centres = rng.normal(0, 0.7, (len(GENRES), N_BANDS))
+    clips: dict[int, NDArray[np.float64]] = {}
+
+    def clip(number: int) -> int:
+        if number not in clips:
+            genre, track = number % 10, number // 10
+            clips[number] = centres[genre] + rng.normal(0, 0.7, N_BANDS)
+            path = genres / GENRES[genre] / f"{GENRES[genre]}.{track:05d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            wave = noise_bands(clips[number], 15.0, number)
+            soundfile.write(path, wave, RATE_HZ, subtype="PCM_16")
+        return number
+
+    weights = rng.normal(size=(N_BANDS, 40))
+    weights[:, 30:] = 0.0  # calcarine
+    labels = np.zeros((3, 7, 2), np.int16)
+    labels.reshape(-1)[:40] = np.repeat([1, 2, 3], [15, 15, 10])
+    response = np.maximum(hrf(5.0), 0)[:: round(_TR_S / 0.25)]
+    response = response / response.sum()
+    order = [("Training", k) for k in range(n_runs[0])] + [("Test", k) for k in range(n_runs[1])]
+    for part, k in order:
+        if part == "Training":
+            own = [clip(40 * k + j) for j in range(40)]
+            before = 40 * ((k - 1) % n_runs[0]) + 39
+        else:
+            cycle = [clip(40 * n_runs[0] + 10 * k + int(j)) for j in rng.permutation(10)]
+            own, before = cycle * 4, cycle[-1]
+        heard = [clip(before), *own]
+        stem = f"sub-001_task-{part}_run-{k + 1:02d}"
+        rows = [
+            (15 * j, 15, f"'{GENRES[c % 10]}'", c // 10, "0", "15") for j, c in enumerate(heard)
+        ]
+        text = events_text("onset duration genre track start end", rows)
+        (func / f"{stem}_events.tsv").write_text(text)
+        (func / f"{stem}_bold.json").write_text(json.dumps({"RepetitionTime": _TR_S}))
+        drive = np.repeat(np.array([clips[c] for c in heard]), 10, axis=0) @ weights
+        answer = np.array([np.convolve(column, response)[:N_VOLUMES] for column in drive.T]).T
+        signal = answer + noise * answer[:, :30].std() * rng.normal(size=answer.shape)
+        drift = 40 * np.linspace(-1, 1, N_VOLUMES)[:, None] * rng.normal(size=(1, 40))
+        values = np.zeros((42, N_VOLUMES))
+        values[:40] = (5000 + 30 * signal + drift).T
+        volumes = np.round(values).astype(np.int16).reshape(3, 7, 2, N_VOLUMES)
+        write_image(func / f"{stem}_bold.nii.gz", volumes, tr_s=_TR_S)
+    atlas = write_image(root / "atlas.nii.gz", labels, affine=AFFINE)
+    names = "".join(f"{index}\t{name}\n" for index, name in REGIONS.items())
+    (root / "atlas.tsv").write_text("index\tname\n" + names)
+    return root / "ds003720", atlas
