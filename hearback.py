@@ -73,7 +73,8 @@ if __name__ == "__main__":
 
 import typer  # noqa: E402  (only now is it sure to be there)
 
-from calibration.cli import register  # noqa: E402
+from calibration.cli import register as register_calibration  # noqa: E402
+from calibration.reproduce.cli import register as register_reproduce  # noqa: E402
 
 app = typer.Typer(
     name="hearback",
@@ -376,7 +377,8 @@ def demo(
     _finish(summary, json_=json_)
 
 
-register(app)
+register_calibration(app)
+register_reproduce(app)
 
 
 @app.command(

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 _HEARBACK = [sys.executable, str(Path(__file__).resolve().parents[1] / "hearback.py")]
-_COMMANDS = ("streams", "record", "replay", "live", "run", "demo", "test")
+_COMMANDS = (
+    "streams",
+    "record",
+    "replay",
+    "live",
+    "run",
+    "demo",
+    "simulate",
+    "calibrate",
+    "evaluate",
+    "reproduce",
+    "test",
+)
 
 
 def hearback(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
