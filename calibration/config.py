@@ -27,7 +27,7 @@ __all__ = [
     "settings_to_json",
 ]
 
-_DECODERS = Literal["auto", "ridge", "selected", "roi-ensemble"]
+_DECODERS = Literal["auto", "ridge", "selected", "roi-ensemble", "encoding-selected"]
 _FAMILIES = Literal["auto", "clip", "run", "session", "label", "segment", "random-chunk"]
 ALPHAS = tuple(float(10.0 ** (k / 2)) for k in range(0, 15))
 
@@ -113,6 +113,8 @@ class DecoderSettings:
     n_folds: int = 5
     n_selected: int = 500  # voxels for each target, "selected"
     n_rois: int = 6  # "roi-ensemble"
+    # Held-out r of a voxel, "encoding-selected"; chosen inside the folds.
+    thresholds: tuple[float, ...] = (0.01, 0.02, 0.05, 0.08, 0.1, 0.15, 0.2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ def make_decoder(
         return SelectedRidge(
             settings.n_selected, settings.alphas, cv=settings.n_folds, keep_held_out=True
         )
+    if settings.kind == "encoding-selected":
+        from calibration.methods.encoding_selected import EncodingSelected
+
+        return EncodingSelected(settings.thresholds, alphas=settings.alphas, cv=settings.n_folds)
     if settings.kind == "roi-ensemble":
         if not rois:
             raise SettingError(

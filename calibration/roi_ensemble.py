@@ -14,15 +14,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calibration.methods.correlate import fold_correlations
+from calibration.methods.few_columns import FewColumns
 from models.errors import SettingError
 from models.ridge.estimator import DEFAULT_ALPHAS, Ridge, check_data
 from models.ridge.folds import Folds, make_folds
 
-__all__ = ["RoiEnsemble", "feature_rois", "fold_correlations"]
+__all__ = ["RoiEnsemble", "feature_rois"]
 
 logger = logging.getLogger(__name__)
-
-_SPARSE = 0.25  # with fewer columns than this share in use, weights are kept without the others
 
 
 class RoiEnsemble:
@@ -63,6 +63,12 @@ class RoiEnsemble:
     n_features_in_ : int
     """
 
+    cv_scores_: NDArray[np.float64]
+    held_out_: NDArray[Any]
+    indices_: NDArray[np.intp]
+    values_: NDArray[Any]
+    intercept_: NDArray[Any]
+
     def __init__(
         self,
         rois: Mapping[str, ArrayLike],
@@ -101,7 +107,7 @@ class RoiEnsemble:
         folds = make_folds(self.cv, len(x), groups=labels)
         fits: dict[str, Ridge] = {}
         self.roi_scores_: dict[str, float] = {}
-        for name in ("held_out_", "cv_scores_", "indices_", "values_", "intercept_"):
+        for name in ("held_out_", "cv_scores_"):
             if hasattr(self, name):
                 delattr(self, name)
         for name, of in columns.items():
@@ -110,6 +116,8 @@ class RoiEnsemble:
             self.roi_scores_[name] = float(
                 np.mean(fold_correlations(ridge.held_out_, targets, folds=folds))
             )
+            if len(columns) > self.n_rois:
+                del ridge.held_out_  # those of 150 regions together are large
         ranked = sorted(columns, key=lambda name: -self.roi_scores_[name])
         self.chosen_ = tuple(ranked[: self.n_rois])
         self._keep({name: fits[name] for name in self.chosen_}, columns, x.shape[1])
@@ -127,17 +135,12 @@ class RoiEnsemble:
             If it is not fitted, or the number of features is wrong.
         """
         self._check_fitted()
-        x = np.asarray(X)
-        if x.ndim != 2 or x.shape[1] != self.n_features_in_:
-            raise SettingError(f"Expected {self.n_features_in_} features, got shape {x.shape}.")
-        return np.asarray(x[:, self._used] @ self._weights + self._bias)
+        return self._map.predict(X)
 
     def weights(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the ensemble as one linear map: weights (n_features, n_targets) and bias."""
         self._check_fitted()
-        dense = np.zeros((self.n_features_in_, len(self._bias)), self._weights.dtype)
-        dense[self._used] = self._weights
-        return dense, self._bias
+        return self._map.weights()
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "chosen_"):
@@ -149,21 +152,19 @@ class RoiEnsemble:
         """Set the attributes of the average of some regions' fits."""
         self.n_features_in_ = n_features
         self.alphas_ = np.asarray(self.alphas, np.float64)
-        self._used = np.unique(np.concatenate([columns[name] for name in fits]))
+        used = np.unique(np.concatenate([columns[name] for name in fits]))
         share = 1.0 / len(fits)
         parts = {name: ridge.weights() for name, ridge in fits.items()}
-        self._bias = share * np.sum([bias for _, bias in parts.values()], axis=0)
-        self._weights = np.zeros((len(self._used), len(self._bias)), self._bias.dtype)
+        bias = share * np.sum([bias for _, bias in parts.values()], axis=0)
+        values = np.zeros((len(used), len(bias)), bias.dtype)
         for name, (weights, _) in parts.items():
-            self._weights[np.searchsorted(self._used, columns[name])] += share * weights
+            values[np.searchsorted(used, columns[name])] += share * weights
+        self._map = FewColumns(used, values, bias, n_features)
+        self._map.write_sparse(self)
         self.roi_alphas_ = {name: np.asarray(ridge.alpha_) for name, ridge in fits.items()}
         self.alpha_ = np.median(list(self.roi_alphas_.values()), axis=0)
         if len(self.alphas_) > 1:
             self.cv_scores_ = np.mean([ridge.cv_scores_ for ridge in fits.values()], axis=0)
-        if len(self._used) < _SPARSE * n_features:
-            self.values_ = np.ascontiguousarray(self._weights.T)
-            self.indices_ = np.tile(self._used, (len(self._bias), 1))
-            self.intercept_ = self._bias
 
     def _held_out(
         self,
@@ -226,37 +227,6 @@ def feature_rois(
         name: (starts[:, None] + np.asarray(voxels, np.intp)).ravel()
         for name, voxels in rois.items()
     }
-
-
-def fold_correlations(
-    predicted: NDArray[Any], measured: NDArray[Any], *, folds: Folds
-) -> NDArray[np.float64]:
-    """Return Pearson's correlation of held-out predictions with each column, over all folds.
-
-    Each fold's mean is taken off first. The intercept of a fold is the mean of what it was trained
-    on, low where what it holds out is high: over all folds together, noise would correlate below 0.
-
-    Parameters
-    ----------
-    predicted : array of shape (n, n_columns)
-    measured : array of shape (n, n_columns)
-    folds : list of (training, held-out)
-        Rows that none holds out do not count.
-
-    Returns
-    -------
-    r : array of shape (n_columns,), float64
-        0 for a constant column.
-    """
-    pp, mm, pm = (np.zeros(measured.shape[1]) for _ in range(3))
-    for _, test in folds:
-        p, m = predicted[test].astype(np.float64), measured[test].astype(np.float64)
-        p, m = p - p.mean(axis=0), m - m.mean(axis=0)
-        pp += np.sum(p * p, axis=0)
-        mm += np.sum(m * m, axis=0)
-        pm += np.sum(p * m, axis=0)
-    norm = np.sqrt(pp * mm)
-    return np.asarray(np.divide(pm, norm, out=np.zeros_like(pm), where=norm > 1e-12))
 
 
 def _columns(rois: Mapping[str, ArrayLike], n_features: int) -> dict[str, NDArray[np.intp]]:

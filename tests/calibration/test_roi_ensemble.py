@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.roi_ensemble import RoiEnsemble, feature_rois, fold_correlations
+from calibration.methods.correlate import fold_correlations
+from calibration.roi_ensemble import RoiEnsemble, feature_rois
 from calibration.simulate import SimulationSettings, default_regions
 from calibration.simulate.anatomy import head
 from models.errors import SettingError
