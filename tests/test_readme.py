@@ -46,7 +46,7 @@ def _run(block: str, folder: Path, environment: dict[str, str]) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=400,
     )
     said = f"$ {block}\n{result.stdout}\n{result.stderr}"
     assert result.returncode == 0, said
@@ -62,7 +62,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.mark.lsl
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_command_block_runs_one_after_the_other(clone: Path) -> None:
     environment = _shell(clone)
     blocks = [block.strip() for block in _BLOCKS if block.strip() not in _ELSEWHERE]
@@ -70,6 +70,11 @@ def test_every_command_block_runs_one_after_the_other(clone: Path) -> None:
     assert len(blocks) >= 6
     for block in blocks:
         _run(block, clone, environment)
+    for code in re.findall(r"```python\n(.*?)```", _README, re.DOTALL):
+        (clone / "example.py").write_text(code)
+        _run("python example.py", clone, environment)
+    assert (clone / "bundles/again/report.html").is_file()
+    assert (clone / "bundles/me/manifest.json").is_file()
     assert (clone / "sessions/live/summary.json").is_file()
     assert (clone / "sessions/faulty/recording.xdf").is_file()
     assert (clone / "sessions/offline/played.wav").is_file()
@@ -77,13 +82,16 @@ def test_every_command_block_runs_one_after_the_other(clone: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_commands_for_real_eeg_run(clone: Path) -> None:
     (block,) = (block for block in _BLOCKS if "my-sessions" in block)
     (clone / "my-sessions").mkdir()
     for number, path in enumerate(sorted(shared("eeg_ssaep").glob("*.csv")), start=1):
         shutil.copy(path, clone / "my-sessions" / f"session-{number}.csv")
+    (settings,) = re.findall(r"```toml\n(.*?)```", _README, re.DOTALL)
+    (clone / "pulses.toml").write_text(settings)
     _run(block, clone, _shell(clone))
-    assert (clone / "sessions/ssaep/played.wav").is_file()
+    assert (clone / "sessions/pulses/played.wav").is_file()
 
 
 @pytest.mark.parametrize("command", _ELSEWHERE)
