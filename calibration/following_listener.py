@@ -54,6 +54,7 @@ _KEPT_BOLD_S = 33.0  # the haemodynamic response of `listener_bold` ends after 3
 _NOISE_S = {"eeg": 60.0, "fmri": 900.0}  # a piece of noise
 _JOIN_S = {"eeg": 2.0, "fmri": 30.0}
 _LOOK_S = 0.3
+_EARLY_S = 0.01  # the cochlea's windows are 16 ms long, so they see a sound 8 ms before it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class FollowedResponse:
             16 kHz.
         onset_s : float
         """
-        first = int(np.floor(onset_s * self._sfreq_hz + 1e-9))
+        first = int(np.floor((onset_s - _EARLY_S) * self._sfreq_hz + 1e-9))
         # The onset lies between two samples: silence before it moves it to its place.
         n_before = max(0, round((onset_s - first / self._sfreq_hz) * SAMPLE_RATE_HZ))
         n_after = round(self._kept_s * SAMPLE_RATE_HZ)
@@ -385,7 +386,7 @@ def _description(settings: FollowingSettings, sfreq_hz: float) -> Any:
 
 
 def make_sounds(
-    folder: Path, *, n: int = 8, duration_s: float = 2.0, labels: Sequence[str] = LABELS
+    folder: Path, *, n: int = 8, duration_s: float = 3.0, labels: Sequence[str] = LABELS
 ) -> None:
     """Write procedural sounds as WAV files, one of each class in turn.
 

@@ -25,6 +25,8 @@ _AHEAD_S = 4.0  # of sound in the player: how long this process may be held up
 _TOLERANCE_S = 2e-3  # how far samples may be off the line through their onset
 _DRIFT = 500e-6  # and by which share of the time since: clocks of sound devices differ
 _ATTEMPTS = 3
+_LEAST_GAP_S = 0.02  # the player fades within it if this process is held up for too long
+_AGAIN_S = 0.1  # silence before a sound that comes after the player had nothing left
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Presenter:
     sounds : sequence of arrays of shape (n,), float32
         At the player's rate.
     gap_s : float
-        Silence between two sounds, s.
+        Silence between two sounds, s; at least 0.02.
     on_onset : callable
         Told of each sound as soon as its first sample is known to be heard, or to be within the
         latency of the device.
@@ -78,7 +80,7 @@ class Presenter:
         self._player = player
         self._sounds = sounds
         self._rate = player.sample_rate_hz
-        self._gap_s = gap_s
+        self._gap_s = max(gap_s, _LEAST_GAP_S)
         self._on_onset = on_onset
         self._on_end = on_end
         self._todo: deque[int] = deque()
@@ -212,8 +214,10 @@ class Presenter:
                 return
             self._player.resume()
             if self._lead_due:
-                self._put(np.zeros(max(1, round(self._lead_s * self._rate)), np.float32), _SILENCE)
+                self._put_silence(self._lead_s)
                 self._lead_due = False
+            elif self._player.waiting_s < _LEAST_GAP_S:
+                self._put_silence(_AGAIN_S)  # the player fades in, not into the sound
             sound = self._todo.popleft()
             self._tries[sound] += 1
             pcm = self._sounds[sound]
@@ -222,11 +226,12 @@ class Presenter:
             self._put(pcm, self._seq)
             self._seq += 1
             last = not self._todo
-            quiet_s = max(self._gap_s, self._tail_s) if last else self._gap_s
-            if quiet_s > 0:
-                self._put(np.zeros(max(1, round(quiet_s * self._rate)), np.float32), _SILENCE)
+            self._put_silence(max(self._gap_s, self._tail_s) if last else self._gap_s)
             if last:
                 self._player.finish()  # the silence that follows is no underrun
+
+    def _put_silence(self, seconds: float) -> None:
+        self._put(np.zeros(max(1, round(seconds * self._rate)), np.float32), _SILENCE)
 
     def _put(self, pcm: NDArray[np.float32], seq: int) -> None:
         window = FeatureWindow(np.zeros(0, np.float32), seq, 0, 1, math.nan, math.nan)
