@@ -26,7 +26,8 @@ class MelDecoder(nn.Module):
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
         self.vae: Any = vae
-        self.scale = 1.0 / float(self.vae.config.scaling_factor)
+        config: Any = vae.config
+        self.scale = 1.0 / float(config.scaling_factor)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the log mel of latents: (batch, 8, frames, 16) to (batch, 4 frames, 64)."""

@@ -6,9 +6,9 @@ call repeats exactly, in torch as in an exported graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ from models.nets.full.schedule import Level, NoiseSchedule, Spacing
 __all__ = ["Condition", "FullGenerator", "Stretch", "StretchState"]
 
 SAMPLE_RATE_HZ = 16_000
-_DENOISERS = {
+_Denoiser = MusicLdmDenoiser | AudioLdm2Denoiser | AudioLdm2SpeechDenoiser
+_DENOISERS: dict[FamilyName, Callable[[nn.Module], _Denoiser]] = {
     "musicldm": MusicLdmDenoiser,
     "audioldm2": AudioLdm2Denoiser,
     "audioldm2-speech": AudioLdm2SpeechDenoiser,
@@ -82,10 +83,12 @@ class FullGenerator(nn.Module):
         super().__init__()
         self.family: Family = FAMILIES[family]
         self.schedule = schedule or NoiseSchedule()
-        self.denoiser = _DENOISERS[family](unet)
+        denoiser = _DENOISERS[family](unet)
+        self.denoiser = denoiser
         self.decoder = MelDecoder(vae)
         self.vocoder = MelVocoder(vocoder)
-        config = self.denoiser.unet.config
+        config: Any = denoiser.unet.config
+        self._unet_config = config
         self.channels = int(config.out_channels)
         self.bands = int(self.vocoder.vocoder.config.model_in_dim) // MEL_PER_LATENT
         # The network halves time at each of its blocks but the last, and joins the halves again.
@@ -286,9 +289,8 @@ class FullGenerator(nn.Module):
         # Both are the sound of the same latents, so their shares add up to 1, not their powers.
         rise = torch.sin(torch.linspace(0.0, torch.pi / 2, fade, device=sound.device)) ** 2
         head = rise * sound[:, :fade] + (1.0 - rise) * state.tail
-        sound, tail = torch.cat([head, sound[:, fade:]], dim=1).split(
-            [sound.shape[1] - fade, fade], dim=1
-        )
+        whole = torch.cat([head, sound[:, fade:]], dim=1)
+        sound, tail = whole[:, :-fade], whole[:, -fade:]
         n_known = min(n_prefix, state.n_known + n_new)
         return Stretch(sound, mel, StretchState(made[:, :, -n_prefix:], tail, n_known))
 
@@ -364,7 +366,7 @@ class FullGenerator(nn.Module):
 
     def _expected(self, name: str) -> tuple[int, ...]:
         """Return the shape of a part of the condition; -1: any."""
-        config = self.denoiser.unet.config
+        config = self._unet_config
         if name == "vector":
             return -1, int(config.projection_class_embeddings_input_dim)
         widths = [width for width in config.cross_attention_dim[-1] if width is not None]

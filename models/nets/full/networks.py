@@ -56,8 +56,7 @@ def build(network: Network) -> nn.Module:
             if network.class_name == "SpeechT5HifiGan":
                 from transformers import SpeechT5HifiGanConfig
 
-                config = SpeechT5HifiGanConfig(**config)
-                module: nn.Module = made(config)
+                module: nn.Module = made(SpeechT5HifiGanConfig(**config))
             else:
                 module = made(**config)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError) as error:

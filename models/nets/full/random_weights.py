@@ -108,7 +108,8 @@ def save_checkpoint(generator: FullGenerator, folder: Path) -> None:
     folder : Path
         Made where it is missing.
     """
-    generator.denoiser.unet.save_pretrained(folder / "unet")
+    unet: Any = generator.denoiser.unet
+    unet.save_pretrained(folder / "unet")
     generator.decoder.vae.save_pretrained(folder / "vae")
     with _no_bars():
         generator.vocoder.vocoder.save_pretrained(folder / "vocoder")
@@ -129,8 +130,9 @@ def save_checkpoint(generator: FullGenerator, folder: Path) -> None:
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
     """Keep progress bars of transformers off the terminal."""
-    from transformers.utils import logging as its_logging
+    import transformers
 
+    its_logging: Any = transformers.utils.logging
     shown = its_logging.is_progress_bar_enabled()
     its_logging.disable_progress_bar()
     try:
@@ -147,7 +149,8 @@ def _scale_outputs(generator: FullGenerator, source: torch.Generator) -> None:
     condition = generator.random_condition(source)
     parts = [getattr(condition, name) for name in generator.family.conditions]
     predicted = generator.denoiser(latents, torch.tensor(500), *parts)
-    _rescale(generator.denoiser.unet.conv_out, predicted, _TARGETS["unet"])
+    unet: Any = generator.denoiser.unet
+    _rescale(unet.conv_out, predicted, _TARGETS["unet"])
     mel = generator.mel(latents)
     _rescale(generator.decoder.vae.decoder.conv_out, mel, _TARGETS["vae"])
     before = torch.atanh(generator.sound(generator.mel(latents)).clamp(-0.999, 0.999))
