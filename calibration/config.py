@@ -22,6 +22,7 @@ __all__ = [
     "FeatureSettings",
     "LagSettings",
     "LibrarySettings",
+    "PeopleSettings",
     "TargetSettings",
     "load_calibration_settings",
     "settings_to_json",
@@ -141,6 +142,18 @@ class LibrarySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PeopleSettings:
+    """Other people of the data set, aligned to the one who is decoded; they heard the same clips.
+
+    The paper does not say how people are pooled; see `calibration.methods.alignment`.
+    """
+
+    align: tuple[str, ...] = ()
+    pooling: Literal["stack", "average", "joint"] = "stack"
+    n_dims: int | None = None  # that people share; None: as many as there are
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrationSettings:
     """Everything that a calibration can be told."""
 
@@ -153,6 +166,7 @@ class CalibrationSettings:
     decoder: DecoderSettings = DecoderSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     library: LibrarySettings = LibrarySettings()
+    people: PeopleSettings = PeopleSettings()
 
 
 def load_calibration_settings(

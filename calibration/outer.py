@@ -16,6 +16,7 @@ from calibration.data.samples import Samples, join_samples
 from calibration.decoders import Decoder, held_out_correlation, make_decoder
 from calibration.honest.splits import Family, make_splits
 from calibration.lag import sweep_lags
+from calibration.methods.others import OtherPeople
 from calibration.plan import Plan
 from calibration.report.result import Curve
 from calibration.run_features import RunFeatures, standardise_runs, training_statistics
@@ -142,6 +143,7 @@ def fit_part(
     rois: Rois | None = None,
     shuffle: np.random.Generator | None = None,
     lag_s: float | None = None,
+    others: OtherPeople | None = None,
 ) -> Fit:
     """Learn everything from training runs.
 
@@ -156,6 +158,8 @@ def fit_part(
         Deal the targets out anew by clip: the decoder of a brain that heard something else.
     lag_s : float, optional
         Taken as given; else chosen by a sweep over the training runs.
+    others : OtherPeople, optional
+        Aligned by these training runs, and decoded from too.
     """
     mean, std = training_statistics(_heard(train, plan), plan.standardise)
     ready = standardise_runs(train, plan.standardise, mean=mean, std=std)
@@ -166,11 +170,14 @@ def fit_part(
     elif lag_s is None:
         lag_s = plan.lags_s[0]
     samples = make_samples(ready, lag_s=lag_s, targets=targets, choice=plan.choice).separate()
-    y = samples.y if shuffle is None else samples.y[_dealt(samples, plan, shuffle)]
+    pooled = samples
+    if others is not None:
+        pooled = others.pool(samples, lag_s=lag_s, targets=targets, plan=plan)
+    y = pooled.y if shuffle is None else pooled.y[_dealt(pooled, plan, shuffle)]
     centre = y.mean(axis=0)
     decoder = make_decoder(plan.decoder, rois=rois)
-    groups = _inner_groups(samples, plan)
-    decoder.fit(samples.x[:, 0], y - centre, groups=groups)
+    groups = _inner_groups(pooled, plan)
+    decoder.fit(pooled.x[:, 0], y - centre, groups=groups)
     return Fit(
         decoder=decoder,
         mean=mean,

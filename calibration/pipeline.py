@@ -12,7 +12,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from calibration.data.dataset import Dataset, Event, Run
 from calibration.decoders import alpha_curve
 from calibration.families import compare_families
 from calibration.kept_fit import fit_from_step, fit_to_step
+from calibration.methods.others import OtherPeople, other_people
 from calibration.outer import Decoded, Fit, Fold, decode, decode_leaky, fit_part, join, make_parts
 from calibration.plan import Plan, make_plan
 from calibration.report.result import Family, Result
@@ -82,18 +83,25 @@ def calibrate(job: CalibrationJob, *, progress: Progress | None = None) -> Resul
     tell("reading", 0, 1)
     options = job.settings.data.options()
     roi = options.get("roi", ())
-    dataset = read_dataset(
-        job.dataset,
-        participant=who,
-        progress=lambda done, total: tell("reading", done, total),
-        **options,
-    )
-    if roi and dataset.format != "bdata" and dataset.space is not None:
-        from calibration.columns import roi_columns, select_columns
 
-        dataset = select_columns(dataset, roi_columns(dataset.space, roi))
+    def read(participant: str) -> Dataset:
+        dataset = read_dataset(
+            job.dataset,
+            participant=participant,
+            progress=lambda done, total: tell("reading", done, total),
+            **options,
+        )
+        if roi and dataset.format != "bdata" and dataset.space is not None:
+            from calibration.columns import roi_columns, select_columns
+
+            dataset = select_columns(dataset, roi_columns(dataset.space, roi))
+        return dataset
+
+    dataset = read(who)
+    me = dataset.participants[0]
+    others = [read(name) for name in job.settings.people.align if name not in (who, me)]
     return calibrate_dataset(
-        dataset, dataset.participants[0], job.out, settings=job.settings, progress=tell
+        dataset, me, job.out, settings=job.settings, others=others, progress=tell
     )
 
 
@@ -103,6 +111,7 @@ def calibrate_dataset(
     out: Path,
     *,
     settings: CalibrationSettings,
+    others: Sequence[Dataset] = (),
     progress: Progress | None = None,
 ) -> Result:
     """Fit and score one participant of a data set that was read.
@@ -114,6 +123,8 @@ def calibrate_dataset(
     out : Path
         Folder of the bundle; what is kept for a rerun lies beside it, in `NAME.steps`.
     settings : CalibrationSettings
+    others : sequence of Dataset
+        Other people, one each, aligned to this one inside every training part.
     progress : callable, optional
     """
     tell = progress or (lambda _what, _done, _total: None)
@@ -128,20 +139,32 @@ def calibrate_dataset(
     steps = Steps(out.with_name(out.name + ".steps"))
     tell("features", 0, 1)
     features = run_features(runs, features=plan.features, shortest=plan.shortest)
+    people = None
+    if others:
+        people = other_people(
+            others, runs, plan, how=settings.people.pooling, n_dims=settings.people.n_dims
+        )
+        names = ", ".join(people.names)
+        plan = replace(
+            plan,
+            notes=(*plan.notes, f"{names} were aligned to {participant} inside the training part."),
+        )
     targets = choose_targets(
-        dataset,
+        _with_stimuli(dataset, others),
         plan,
         download=settings.target.download,
         cache=None if steps.folder is None else steps.folder / "embeddings",
     )
     rois = {}
-    if dataset.space is not None and dataset.space.rois:
+    space = dataset.space_of(participant)
+    if space is not None and space.rois:
         rois = feature_rois(
-            dataset.space.rois,
+            space.rois,
             n_voxels=runs[0].signal.shape[1],
             n_features=features[0].n_features,
         )
-    work = _Work(plan, features, targets, rois, steps, tell, _digest(runs, plan, settings))
+    key = _digest(runs, plan, settings, people)
+    work = _Work(plan, features, targets, rois, steps, tell, key, people)
     decoded, fits = work.decode_all()
     fit, fit_s = work.fit_final()
     shuffled = work.shuffled()
@@ -201,6 +224,7 @@ class _Work:
     steps: Steps
     tell: Progress
     key: str
+    others: OtherPeople | None = None
     fits: dict[str, Fit] = field(default_factory=dict)  # of this process, by name
 
     def decode_all(self) -> tuple[Decoded, list[Fit]]:
@@ -280,7 +304,15 @@ class _Work:
         def work() -> StepResult:
             rng = None if seed is None else np.random.default_rng(seed)
             made.append(
-                fit_part(train, self.targets, self.plan, rois=self.rois, shuffle=rng, lag_s=lag_s)
+                fit_part(
+                    train,
+                    self.targets,
+                    self.plan,
+                    rois=self.rois,
+                    shuffle=rng,
+                    lag_s=lag_s,
+                    others=self.others,
+                )
             )
             return fit_to_step(made[0])
 
@@ -290,12 +322,28 @@ class _Work:
         return fit
 
 
-def _digest(runs: tuple[Run, ...], plan: Plan, settings: CalibrationSettings) -> str:
+def _with_stimuli(dataset: Dataset, others: Sequence[Dataset]) -> Dataset:
+    """Return the data set with what others heard too."""
+    stimuli = dict(dataset.stimuli)
+    for other in others:
+        stimuli = {**other.stimuli, **stimuli}
+    return replace(dataset, stimuli=stimuli)
+
+
+def _digest(
+    runs: tuple[Run, ...],
+    plan: Plan,
+    settings: CalibrationSettings,
+    people: OtherPeople | None = None,
+) -> str:
     """Return a digest of all that a fit depends on."""
     signals = [array_digest(run.signal, run.stamps_s) for run in runs]
     events = [[run.key, run.part, [_plain(event) for event in run.events]] for run in runs]
     chosen = settings_to_json(replace(settings, evaluation=plan.evaluation))
-    text = json.dumps([_VERSION, signals, events, plan.to_json(), chosen["target"]], sort_keys=True)
+    known = [_VERSION, signals, events, plan.to_json(), chosen["target"]]
+    if people is not None:
+        known.append(people.digest)
+    text = json.dumps(known, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
