@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.data.dataset import Stimulus
-from calibration.demo_recipes import BOLD, EEG
 from calibration.listener_bold import BOLD_SHAPE, BoldListener
 from calibration.listener_eeg import EEG_CHANNELS, EegListener
 from calibration.readers.stimuli import StimulusFiles
@@ -71,7 +70,7 @@ class FollowingSettings:
     name: str = "EEG"
     follow: str = "hearback-calibration"  # name of the stream of markers
     modality: Literal["eeg", "fmri"] = "eeg"
-    snr_db: float | None = None  # None: that of the demo; -inf: deaf
+    snr_db: float = 10.0  # clearer than any cap, so that two minutes are enough; -inf: deaf
     person: int = 1
     seed: int = 0  # of the noise
     delay_s: float = 0.5  # from a sample's stamp to its sending; a marker may be so late
@@ -254,8 +253,7 @@ def follow(
     stop = stop or threading.Event()
     tell = on_message or logger.info
     eeg = settings.modality == "eeg"
-    snr_db = (EEG if eeg else BOLD).snr_db if settings.snr_db is None else settings.snr_db
-    person: Any = (EegListener if eeg else BoldListener)(settings.person, snr_db)
+    person: Any = (EegListener if eeg else BoldListener)(settings.person, settings.snr_db)
     sfreq_hz = float(person.sfreq_hz) if eeg else 1.0 / person.tr_s
     respond = (lambda pcm, n: person.respond(pcm)[:n]) if eeg else person.respond
     sounds = _Sounds(settings.stimuli)
@@ -416,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="of the stream; default: EEG or BOLD")
     parser.add_argument("--follow", default="hearback-calibration", help="stream of markers")
     parser.add_argument("--modality", choices=["eeg", "fmri"], default="eeg")
-    parser.add_argument("--snr-db", type=float, help="clearness of the answers; -inf: deaf")
+    parser.add_argument("--snr-db", type=float, default=10.0, help="clearness; -inf: deaf")
     parser.add_argument("--person", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--delay-s", type=float, default=0.5)

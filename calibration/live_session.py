@@ -47,7 +47,6 @@ _STEP_S = 0.01
 _FADE_S = 0.01
 _FADE_OUT_S = 0.5  # longest wait for silence after an abort
 _LATE_S = 5.0  # longest wait, after a run, for samples that are on their way
-_MEET_S = 3.0  # for those who follow the markers to connect
 _FIRST_SAMPLE_S = 10.0
 _HISTORY_S = 30.0  # how long the recorder may be held up
 _BLOCK_S = 0.01
@@ -85,6 +84,7 @@ class LiveCalibration:
     markers: str = "hearback-calibration"  # name of the marker stream
     keyboard: bool = True
     find_s: float = 5.0  # for finding the stream
+    meet_s: float = 3.0  # for programs that follow the markers to connect, if there are any
     give_up_s: float = 60.0  # a stream that was lost is waited for so long
 
     def __post_init__(self) -> None:
@@ -94,6 +94,7 @@ class LiveCalibration:
             ("bold_gap_s", 0.0, 600.0),
             ("start_volume", 1, 10_000),
             ("find_s", 0.1, 3_600.0),
+            ("meet_s", 0.0, 3_600.0),
             ("give_up_s", 0.0, 86_400.0),
             ("ceiling_dbfs", -120.0, 0.0),
             ("seed", 0, 2**63),
@@ -177,6 +178,7 @@ class _Session:
         self._tell = tell
         self._aborted = self._quit = self._paused = False
         self._origin = ""
+        self._told = -1  # sounds done, as the progress shows
         self._runs: list[RunRecording] = []
         self._current: RunRecording | None = None
         # Made by `_open`.
@@ -332,7 +334,7 @@ class _Session:
                 )
             brain.check(clock())
             await asyncio.sleep(_STEP_S)
-        meet = clock() + _MEET_S
+        meet = clock() + live.meet_s
         while clock() < meet and not (self._outlet.has_consumer() or self._aborted):  # noqa: ASYNC110
             await asyncio.sleep(_STEP_S)
 
@@ -389,7 +391,9 @@ class _Session:
             self._presenter.resume()
         wanted = sum(map(len, self._blocks))
         done = sum(len(run.heard) for run in self._runs)
-        self._progress(f"{what}, sound {min(done + 1, wanted)} of {wanted}", done, wanted)
+        if done != self._told:  # not a hundred times a second
+            self._told = done
+            self._progress(f"{what}, sound {min(done + 1, wanted)} of {wanted}", done, wanted)
 
     async def _await_tail(self, what: str) -> None:
         """Record what the brain answers to the last sound; wait for samples on their way."""
@@ -441,10 +445,11 @@ class _Session:
     # -- what came of it ---------------------------------------------------------------------------
 
     def _kept(self) -> tuple[int, list[int]]:
-        """Return how many presentations were heard whole, with the brain whole; and by run."""
+        """Return how many presentations were heard and recorded whole; and how many by run."""
         by_run = [
             sum(self._brain.whole(item.onset, item.onset + item.duration_s) for item in run.heard)
             for run in self._runs
+            if not run.failed
         ]
         return sum(by_run), by_run
 

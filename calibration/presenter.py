@@ -22,7 +22,9 @@ __all__ = ["Presentation", "Presenter"]
 
 _SILENCE = -2  # the label of silence that we put in; the player's own is -1
 _AHEAD_S = 4.0  # of sound in the player: how long this process may be held up
-_TOLERANCE_S = 2e-3  # how far samples may be off the line through their onset
+# How far samples may be off the line through their onset. Clocks of sound devices jitter by less;
+# an underrun, a stall or a pause costs at least a block of the device, so more.
+_TOLERANCE_S = 5e-3
 _DRIFT = 500e-6  # and by which share of the time since: clocks of sound devices differ
 _ATTEMPTS = 3
 _LEAST_GAP_S = 0.02  # the player fades within it if this process is held up for too long
