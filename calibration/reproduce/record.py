@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,12 +135,12 @@ def waiting(published: Sequence[Published], reason: str) -> list[Row]:
     return [Row(p.table, p.row, p.metric, published=p, waits=reason) for p in published]
 
 
-def over_people(rows_of: dict[str, Sequence[Row]]) -> list[Row]:
+def over_people(rows_of: Mapping[str, Sequence[Row]]) -> list[Row]:
     """Return each row once: the mean over people, with its standard error and each one's own.
 
     Parameters
     ----------
-    rows_of : dict of participant to rows
+    rows_of : mapping of participant to rows
         A row that only some have is the mean of those.
     """
     together: dict[tuple[str, str, str, str], list[tuple[str, Row]]] = {}

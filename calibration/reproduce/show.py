@@ -51,8 +51,8 @@ def print_tables(page: Reproduction, console: Any) -> None:
                     console.print(f"    {escape(text)}", style="dim")
             if row.remark:
                 console.print(f"    {escape(row.name)}: {escape(row.remark)}", style="dim")
-    for reason, rows in _waiting(page).items():
-        console.print(f"Waits for {escape(reason)}: {escape('; '.join(rows))}.")
+    for reason, left in _waiting(page).items():
+        console.print(f"Waits for {escape(reason)}: {escape('; '.join(left))}.")
     for note in page.notes:
         console.print(f"Note: {escape(note)}")
 
@@ -76,8 +76,8 @@ def to_markdown(page: Reproduction) -> str:
     waiting = _waiting(page)
     if waiting:
         lines += ["", "## Not computed yet", ""]
-        for reason, rows in waiting.items():
-            lines += [f"- waits for {reason}: {'; '.join(rows)}"]
+        for reason, left in waiting.items():
+            lines += [f"- waits for {reason}: {'; '.join(left)}"]
     if page.notes:
         lines += ["", "## Notes", "", *(f"- {note}" for note in page.notes)]
     return "\n".join(lines) + "\n"
@@ -116,11 +116,14 @@ def _groups(page: Reproduction) -> list[tuple[str, str, list[Row]]]:
 
 def _waiting(page: Reproduction) -> dict[str, list[str]]:
     """Return what is waited for, and by which rows, shortly."""
-    found: dict[str, dict[str, None]] = {}
+    found: dict[str, dict[str, dict[str, None]]] = {}
     for row in page.rows:
         if row.ours is None and row.waits:
-            found.setdefault(row.waits, {})[f"{row.table}, {row.name}"] = None
-    return {reason: list(rows) for reason, rows in found.items()}
+            found.setdefault(row.waits, {}).setdefault(row.table, {})[row.name] = None
+    return {
+        reason: [f"{table} ({', '.join(names)})" for table, names in tables.items()]
+        for reason, tables in found.items()
+    }
 
 
 def _cells(row: Row) -> tuple[str, ...]:

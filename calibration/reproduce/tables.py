@@ -117,7 +117,7 @@ def _musical_perception() -> list[Published]:
 
 _SIX = ("PCC", "PSNR", "FD", "FAD", "KL", "CLAP")
 _SETS = ("B2S", "B2M", "B2Sp")
-_C2F = {
+_C2F: dict[str, tuple[tuple[float, ...] | None, ...]] = {
     "Ridge": (
         (0.607, 17.506, 105.113, 40.877, 4.027, 0.175),
         (0.637, 19.353, 47.710, 18.247, 0.997, 0.223),
@@ -195,12 +195,12 @@ def _c2f_ldm() -> list[Published]:
         for p, of_prompts in _P_GT.items()
         for metric, value in zip(_SIX, of_prompts[k], strict=True)
     ]
-    for data, what, values in (
+    for data, what, accuracies in (
         ("B2M", "genre", (0.33, 0.518, 0.257)),
         ("B2Sp", "speaker", (0.95, 0.961, 0.528)),
     ):
         names = ("true acoustic", "true semantic", "decoded semantic")
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(names, accuracies, strict=True):
             error = 0.008 if (data, name) == ("B2M", "decoded semantic") else None
             rows.append(Published(f"SVM, {data}", name, f"{what} accuracy", value, error))
     for data, value in zip(_SETS, (0.938, 0.967, 0.967), strict=True):

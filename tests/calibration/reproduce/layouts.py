@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.calibration.readers.layouts import AFFINE, GENRES, events_text, write_image
 from tests.calibration.tiny_runs import hrf
 
-__all__ = ["N_BANDS", "REGIONS", "music", "noise_bands"]
+__all__ = ["N_BANDS", "REGIONS", "eeg_songs", "music", "natural_sounds", "noise_bands", "stories"]
 
 RATE_HZ = 16_000
 N_BANDS = 8
@@ -93,3 +93,73 @@ def music(
     names = "".join(f"{index}\t{name}\n" for index, name in REGIONS.items())
     (root / "atlas.tsv").write_text("index\tname\n" + names)
     return root / "ds003720", atlas
+
+
+def eeg_songs(
+    root: Path, *, n_songs: int = 3, n_people: int = 4, seconds: int = 16, seed: int = 0
+) -> tuple[Path, Path]:
+    """Write NMED-T's files and songs; brains hear nothing, but each recording has its own noise."""
+    import soundfile
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(seed)
+    folder, sounds = root / "nmed", root / "songs"
+    folder.mkdir(parents=True)
+    sounds.mkdir()
+    names = np.array([[f"{k:02d}" for k in range(2, 2 + n_people)]], dtype=object)
+    for number in range(21, 21 + n_songs):
+        data = rng.normal(size=(125, seconds * 125, n_people))
+        data *= 20 * np.exp(0.5 * rng.normal(size=(125, 1, n_people)))  # the cap's fingerprint
+        values = {f"data{number}": data, f"subs{number}": names, "fs": 125.0}
+        savemat(folder / f"song{number}_Imputed.mat", values)
+        wave = noise_bands(rng.normal(0, 1, N_BANDS), float(seconds), number)
+        soundfile.write(sounds / f"song{number}.wav", wave, RATE_HZ, subtype="PCM_16")
+    return folder, sounds
+
+
+def natural_sounds(root: Path, *, n_train: int = 16, n_test: int = 6) -> tuple[Path, Path]:
+    """Write one person's BData files (4 training and 8 test presentations) and the 4-s windows."""
+    import soundfile
+
+    from tests.calibration.readers.layouts import write_bdata
+
+    rng = np.random.default_rng(0)
+    sounds = root / "sounds"
+    sounds.mkdir(parents=True)
+    weights = rng.normal(size=(N_BANDS, 40))
+    for part, n, times in (("Train", n_train, 4), ("Test", n_test, 8)):
+        gains = rng.normal(0, 1, (n, N_BANDS))
+        names = [f"{part.lower()}{k}_0" for k in range(n)]
+        for k, name in enumerate(names):
+            wave = noise_bands(gains[k], 4.0, k + 100 * times)
+            soundfile.write(sounds / f"{name}.wav", wave, RATE_HZ, subtype="PCM_16")
+        data = np.tile(gains @ weights, (times, 1))
+        data += rng.normal(size=data.shape)
+        path = root / "bdata" / f"P1_VGGishish{part}_volume_native.h5"
+        write_bdata(path, data, names * times, {"hcp180_L_A1": range(40)})
+    return root / "bdata", sounds
+
+
+def stories(root: Path, *, rows: int = 40) -> tuple[Path, Path]:
+    """Write four stories of ds003020 as `.hf5`, two of them the test ones, and their sounds."""
+    import h5py
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    folder, sounds = root / "ds003020" / "derivative" / "preprocessed_data" / "UTS01", root / "wav"
+    folder.mkdir(parents=True)
+    sounds.mkdir()
+    weights = rng.normal(size=(N_BANDS, 20))
+    for number, name in enumerate(("adollshouse", "avatar", "hangtime", "wheretheressmoke")):
+        seconds = round(2.0045 * rows) + 22
+        gains = np.repeat(rng.normal(0, 1, (seconds // 2 + 1, N_BANDS)), 1, axis=0)
+        wave = np.concatenate(
+            [noise_bands(gain, 2.0, 1000 * number + k) for k, gain in enumerate(gains)]
+        )
+        soundfile.write(sounds / f"{name}.wav", wave[: seconds * RATE_HZ], RATE_HZ)
+        # Row i answers to the stretch from 2 i + 6 s on: 4 s of lag, 10 s of sound before row 0.
+        heard = gains[3 : 3 + rows]
+        data = heard @ weights + 0.5 * rng.normal(size=(rows, 20))
+        with h5py.File(folder / f"{name}.hf5", "w") as file:
+            file["data"] = (data - data.mean(axis=0)) / data.std(axis=0)
+    return root / "ds003020", sounds
