@@ -80,6 +80,11 @@ class Result:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def of_classes(self) -> bool:
+        """Whether single presentations of classes were scored, and not clips."""
+        return "accuracy" in self.scores
+
     def line(self) -> dict[str, Any]:
         """Return what the command prints last with `--json`."""
         names = (
