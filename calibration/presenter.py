@@ -8,9 +8,10 @@ onset is the time at which the first sample leaves the loudspeaker, and a sound 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ _AHEAD_S = 4.0  # of sound in the player: how long this process may be held up
 _TOLERANCE_S = 5e-3
 _DRIFT = 500e-6  # and by which share of the time since: clocks of sound devices differ
 _ATTEMPTS = 3
+_SETTLED_S = 2.0  # within this the clock of a device is itself again after a jump
 _LEAST_GAP_S = 0.02  # the player fades within it if this process is held up for too long
 _AGAIN_S = 0.1  # silence before a sound that comes after the player had nothing left
 
@@ -37,7 +39,7 @@ class Presentation:
 
     trial: int  # counts all attempts of a session
     sound: int  # index among the sounds
-    onset: float  # s, LSL clock, first sample heard
+    onset: float  # s, LSL clock, first sample heard; at the end from what all samples tell
     duration_s: float  # of the whole sound
     played_s: float  # how much of it was heard so far
 
@@ -50,6 +52,7 @@ class _Attempt:
     onset: float = math.nan
     heard: int = 0
     even: bool = True
+    onsets: list[float] = field(default_factory=list)  # s, as the later pieces tell it
 
 
 class Presenter:
@@ -170,16 +173,24 @@ class Presenter:
         off_s = played.t_heard - attempt.onset - since_s
         if played.offset != attempt.heard or abs(off_s) > _TOLERANCE_S + _DRIFT * since_s:
             attempt.even = False
+        if 0.5 * self._settled(attempt) <= played.offset < self._settled(attempt):
+            attempt.onsets.append(played.t_heard - since_s)
         attempt.heard = played.offset + played.n_samples
         self.last_end = played.t_heard + played.n_samples / self._rate
         if attempt.heard >= attempt.n:
             self._end(self._flight.popleft())
 
+    def _settled(self, attempt: _Attempt) -> int:
+        return min(attempt.n, round(_SETTLED_S * self._rate))
+
     def _presentation(self, attempt: _Attempt) -> Presentation:
+        # What a device says of its first block may be some milliseconds off if it has just missed
+        # one (`stream.audio_device.DacClock`); what it says later of the same sound is better.
+        onset = statistics.median(attempt.onsets) if attempt.onsets else attempt.onset
         return Presentation(
             attempt.seq,
             attempt.sound,
-            attempt.onset,
+            onset,
             attempt.n / self._rate,
             attempt.heard / self._rate,
         )

@@ -191,7 +191,8 @@ def test_a_marker_is_the_first_sample_that_is_heard(
     rig.play(2.0 + sum(lengths) * 2 / _RATE + gap_s * 8)
     assert rig.presenter.finished
     assert [item.sound for item in rig.whole] == order
-    assert [item.onset for item in rig.onsets] == [item.onset for item in rig.whole]
+    for begun, ended in zip(rig.onsets, rig.whole, strict=True):
+        assert ended.onset == pytest.approx(begun.onset, abs=1e-9)
     assert rig.player.statistics().underruns == 0
     heard = np.concatenate(rig.out)
     for item in rig.whole:
@@ -227,6 +228,23 @@ def test_a_device_that_stood_still_cuts_the_sound_and_the_next_markers_are_later
         (0, True), (1, False), (2, True), (1, True),
     ]  # fmt: skip
     rig.check_markers()
+
+
+def test_an_onset_that_a_device_told_badly_is_mended_by_what_it_tells_later() -> None:
+    rig = Rig([16_000, 16_000])
+    rig.presenter.begin([0, 1], lead_s=0.1, tail_s=0.1)
+    error_s = 0.0
+    for _ in range(260):
+        rig.presenter.step()
+        if len(rig.onsets) == 1 and len(rig.ends) == 1 and error_s == 0.0:
+            error_s = 4e-3  # a jump in the silence before the second sound
+        rig.now += error_s
+        rig.render(0.01)
+        rig.now -= error_s
+        error_s *= 0.95
+    first, second = rig.whole
+    assert rig.onsets[1].onset - first.onset - 1.05 > 2.5e-3
+    assert second.onset - first.onset == pytest.approx(1.05, abs=4e-4)
 
 
 def test_a_pause_shifts_what_follows_and_the_interrupted_sound_comes_again() -> None:
