@@ -175,6 +175,7 @@ class Windows:
                 epoch_samples(epochs, targets.one, stimuli=self.dataset.stimuli, part=part)
                 for part in ("train", "test")
             )
+            train, test = self._whole(train), self._whole(test)
         else:
             assert self.lag_s is not None
             parts = {
@@ -189,6 +190,11 @@ class Windows:
             if self.kind.name == "B2Sp":
                 test = _without_prompts(test)
         return _zscored(train.separate(), test)
+
+    def _whole(self, samples: Samples) -> Samples:
+        """Say of published samples that each answers to the whole of its sound."""
+        start = np.zeros(len(samples))
+        return replace(samples, start_s=start, stop_s=start + self.kind.clip_s)
 
 
 def read_windows(

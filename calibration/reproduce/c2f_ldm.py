@@ -44,7 +44,7 @@ WHAT = (
 )
 TABLES = ("ridge", "semantic", "svm", "mel")
 
-_BLOCK = 1024  # mel bins decoded at once: their weights of 60,784 voxels are 250 MB
+_WEIGHTS = 1 << 26  # of the mel bins that are decoded at once: 250 MB in float32
 _N_SELECTED = 500
 _Rows = NDArray[np.float64]
 
@@ -198,11 +198,12 @@ def decode_mel(
     """
     x, x_test = train.x[:, 0], test.mean_x()
     out = np.empty((len(test), train.y.shape[1]))
-    for start in range(0, train.y.shape[1], _BLOCK):
-        y = train.y[:, start : start + _BLOCK]
+    block = max(256, _WEIGHTS // x.shape[1])
+    for start in range(0, train.y.shape[1], block):
+        y = train.y[:, start : start + block]
         model = Ridge(options.alphas, cv=options.n_folds)
         model.fit(x, y if rows is None else y[rows], groups=_groups(train))
-        out[:, start : start + _BLOCK] = model.predict(x_test)
+        out[:, start : start + block] = model.predict(x_test)
     return out
 
 

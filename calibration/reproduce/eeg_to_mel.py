@@ -43,7 +43,6 @@ _FAMILIES: tuple[tuple[str, Family, int], ...] = (
     ("song-out", "song", 5),
     ("both-out", "both", 3),
 )
-_BLOCK = 1024
 _Rows = NDArray[np.float64]
 
 
@@ -323,10 +322,11 @@ def score_family(
         for name, rows in {"ours": predicted, **others}.items():
             score = _score(rows, truth, centre, own, song_means)
             made.setdefault(name, []).append((np.array(score), len(test)))
-    return {
-        name: _Score(*np.average([s for s, _ in parts], axis=0, weights=[n for _, n in parts]))
+    means = {
+        name: np.average([s for s, _ in parts], axis=0, weights=[n for _, n in parts])
         for name, parts in made.items()
     }
+    return {name: _Score(*(float(value) for value in mean)) for name, mean in means.items()}
 
 
 def _score(

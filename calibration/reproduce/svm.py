@@ -60,7 +60,7 @@ def svm_accuracy(
         else StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     )
     right = 0
-    for train, test in folds.split(features, code, units):
+    for train, test in folds.split(features, code, None if groups is None else units):
         if len(np.unique(code[train])) < 2:
             return None
         model: Any = make_pipeline(StandardScaler(), SVC())

@@ -96,20 +96,22 @@ def music(
 
 
 def eeg_songs(
-    root: Path, *, n_songs: int = 3, n_people: int = 4, seconds: int = 16, seed: int = 0
+    root: Path, *, n_songs: int = 3, n_people: int = 4, seconds: int = 12, n_channels: int = 8
 ) -> tuple[Path, Path]:
     """Write NMED-T's files and songs; brains hear nothing, but each recording has its own noise."""
     import soundfile
     from scipy.io import savemat
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     folder, sounds = root / "nmed", root / "songs"
     folder.mkdir(parents=True)
     sounds.mkdir()
     names = np.array([[f"{k:02d}" for k in range(2, 2 + n_people)]], dtype=object)
     for number in range(21, 21 + n_songs):
-        data = rng.normal(size=(125, seconds * 125, n_people))
-        data *= 20 * np.exp(0.5 * rng.normal(size=(125, 1, n_people)))  # the cap's fingerprint
+        data = rng.normal(size=(n_channels, seconds * 125, n_people))
+        data *= 20 * np.exp(
+            0.5 * rng.normal(size=(n_channels, 1, n_people))
+        )  # the cap's fingerprint
         values = {f"data{number}": data, f"subs{number}": names, "fs": 125.0}
         savemat(folder / f"song{number}_Imputed.mat", values)
         wave = noise_bands(rng.normal(0, 1, N_BANDS), float(seconds), number)
