@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.nets.full.generator import FullGenerator
 from models.nets.full.graph import SoundGraph
 from models.nets.full.published import FamilyName
-from tests.models.nets.full.tiny import NAMES, noise, tiny_generator
+from models.nets.full.random_weights import random_generator
+from tests.models.nets.full.tiny import NAMES, noise, tiny_sizes
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,6 +25,25 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The exporter logs each of its thoughts for a file that nobody asked for.
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
+
+
+def _shallow_generator(family: FamilyName) -> FullGenerator:
+    """Two of the four blocks to either side: the exporter takes its time by the operator."""
+    sizes = tiny_sizes(family)
+    contexts = sizes["unet"]["cross_attention_dim"]
+    sizes["unet"] |= {
+        "block_out_channels": [32, 32],
+        "cross_attention_dim": contexts[:2],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    }
+    return random_generator(family, sizes=sizes)
 
 
 def _parity(module: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> float:
@@ -47,9 +69,10 @@ def _parity(module: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("family", NAMES)
+# MusicLDM's is in the whole chain below.
+@pytest.mark.parametrize("family", NAMES[1:])
 def test_denoisers_export_with_parity(family: FamilyName, tmp_path: Path) -> None:
-    generator = tiny_generator(family)
+    generator = _shallow_generator(family)
     condition = generator.random_condition(torch.Generator().manual_seed(2))
     parts = [getattr(condition, name) for name in generator.family.conditions]
     inputs = (noise(generator, 8), torch.tensor(500), *parts)
@@ -57,7 +80,7 @@ def test_denoisers_export_with_parity(family: FamilyName, tmp_path: Path) -> Non
 
 
 def test_mel_decoder_and_vocoder_export_with_parity(tmp_path: Path) -> None:
-    generator = tiny_generator("musicldm")
+    generator = _shallow_generator("musicldm")
     with torch.inference_mode():
         mel = generator.mel(noise(generator, 8))
     mel = mel.clone()
@@ -65,12 +88,9 @@ def test_mel_decoder_and_vocoder_export_with_parity(tmp_path: Path) -> None:
     assert _parity(generator.vocoder, (mel,), tmp_path / "vocoder.onnx") <= 1e-4
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_the_whole_chain_exports_as_one_graph_with_parity(guidance: float, tmp_path: Path) -> None:
-    generator = tiny_generator("musicldm")
-    source = torch.Generator().manual_seed(2)
-    branches = 1 if guidance == 1.0 else 2
-    vectors = [generator.random_condition(source).vector for _ in range(branches)]
-    inputs = (noise(generator, 8), *(vector for vector in vectors if vector is not None))
-    graph = SoundGraph(generator, n_steps=2, guidance=guidance)
-    assert _parity(graph, inputs, tmp_path / "chain.onnx") <= 1e-4
+def test_the_whole_chain_exports_as_one_graph_with_parity(tmp_path: Path) -> None:
+    generator = _shallow_generator("musicldm")
+    vector = generator.random_condition(torch.Generator().manual_seed(2)).vector
+    assert vector is not None
+    graph = SoundGraph(generator, n_steps=2)
+    assert _parity(graph, (noise(generator, 8), vector), tmp_path / "chain.onnx") <= 1e-4
