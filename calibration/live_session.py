@@ -47,6 +47,7 @@ _STEP_S = 0.01
 _FADE_S = 0.01
 _FADE_OUT_S = 0.5  # longest wait for silence after an abort
 _LATE_S = 5.0  # longest wait, after a run, for samples that are on their way
+_SETTLE_S = 1.0  # longest wait, after an abort, for samples that were taken before it
 _FIRST_SAMPLE_S = 10.0
 _HISTORY_S = 30.0  # how long the recorder may be held up
 _BLOCK_S = 0.01
@@ -371,6 +372,7 @@ class _Session:
         finally:
             if self._aborted:
                 await self._silence()
+                await self._settle()
             self._presenter.note_heard()
             self._current = None
             await asyncio.to_thread(run.close)
@@ -407,6 +409,14 @@ class _Session:
             if now > end and (self._brain.newest >= end or now > end + late_s):
                 return
             self._step(now, what)
+            await asyncio.sleep(_STEP_S)
+
+    async def _settle(self) -> None:
+        """After an abort: let samples arrive that were taken before it."""
+        from stream.lsl import clock
+
+        now = clock()
+        while self._brain.newest < now and clock() < now + _SETTLE_S:  # noqa: ASYNC110
             await asyncio.sleep(_STEP_S)
 
     async def _silence(self) -> None:
