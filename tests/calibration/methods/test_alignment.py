@@ -42,11 +42,12 @@ def people() -> list[tuple[Samples, Samples]]:
     return [person_samples(PEOPLE, k) for k in range(4)]
 
 
+@pytest.mark.slow
 def test_a_quarter_of_the_data_reaches_95_percent_with_others_and_all_of_it_loses_nothing() -> None:
     shares, gains, gaps = [], [], []
-    for seed in range(3):
-        settings = replace(PEOPLE, seed=seed)
-        everybody = [person_samples(settings, k) for k in range(4)]
+    for seed in range(6):  # five people, as in ds003720
+        settings = replace(PEOPLE, seed=seed, n_people=5)
+        everybody = [person_samples(settings, k) for k in range(5)]
         (own, test), others = everybody[0], [train for train, _ in everybody[1:]]
         minutes = len(own) * 6.0 / 60
         curve = new_person_curve(
@@ -57,7 +58,7 @@ def test_a_quarter_of_the_data_reaches_95_percent_with_others_and_all_of_it_lose
         gains.append(curve.aligned[0] - curve.own[0])
         gaps.append(curve.full_aligned - curve.full_own)
     assert np.mean(shares) >= 0.95
-    assert np.mean(gains) > 0.01
+    assert np.mean(gains) > 0.02
     assert np.mean(gaps) >= -0.01
 
 
