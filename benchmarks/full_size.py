@@ -4,8 +4,9 @@
         [--seconds 2.56] [--steps 1 2 4] [--device cpu|cuda] [--engine eager compile cudagraph onnx]
 
 Parts (one call of the denoiser, mel decoder, vocoder) and whole chains from noise and condition to
-sound. Timings beside a load are upper bounds; the load stands in the results. The floor of a part is max(FLOP / rate, bytes of half-precision weights / bandwidth), counted
-here by torch on tensors without storage. An engine that is not there is a row that says why.
+sound. Timings beside a load are upper bounds; the load stands in the results. The floor of a part
+is max(FLOP / rate, bytes of half-precision weights / bandwidth), counted here by torch on tensors
+without storage. An engine that is not there is a row that says why.
 """
 
 from __future__ import annotations
@@ -221,7 +222,8 @@ def _engine(work: Work, engine: str, device: str) -> Iterator[tuple[Call, str]]:
 def _captured(module: nn.Module, inputs: tuple[Tensor, ...], device: str) -> Any:
     if device != "cuda":
         raise RuntimeError("CUDA graphs need --device cuda")
-    side = torch.cuda.Stream()
+    cuda: Any = torch.cuda
+    side = cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
@@ -273,7 +275,8 @@ def _times(call: Call, device: str, repeats: int) -> list[float]:
             times.append(1e3 * (time.perf_counter() - start))
         return times
     torch.cuda.synchronize()
-    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+    cuda: Any = torch.cuda
+    events = [[cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
     for start_event, stop_event in events:
         start_event.record()
         call()
