@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,20 +29,75 @@ from calibration.target_choice import mel_frames
 from calibration.targets import ClassTargets, EmbeddingTargets, TargetSource
 from export.bundle import MASK_FILE, save_bundle, standardise_file
 from export.library import LibrarySound, library_files
-from export.manifest import DirectChain, EmbeddingSpec, Manifest, RetrievalChain, SoundSpec
+from export.manifest import (
+    ChainSpec,
+    DirectChain,
+    EmbeddingSpec,
+    Manifest,
+    RetrievalChain,
+    SoundSpec,
+)
 from export.npy import write_npy
-from export.onnx_linear import linear_onnx
-from models.errors import SettingError
+from export.onnx_linear import linear_onnx, sparse_linear_onnx
+from models.errors import FileError, SettingError
 from models.features import make_extractor
 from models.mel import MelSpec
 from models.spec import InputSpec
 
-__all__ = ["CALIBRATION_FILE", "TARGET_FILE", "write_bundle"]
+__all__ = ["CALIBRATION_FILE", "TARGET_FILE", "decoder_file", "write_bundle"]
 
 CALIBRATION_FILE = "calibration.json"  # what `hearback evaluate` needs beyond the manifest
 TARGET_FILE = "target.npy"  # (1 + n, d): mean of the training targets, then the classes
 _RATE_HZ = 16_000
 _CLASS_SOUND_S = 3.0
+_MAX_NAME = 180  # bytes, of 255: names of what lies beside it are longer
+
+
+def check_out(out: Path, participant: str) -> Path:
+    """Return the absolute path of a bundle to write, once it is sure that it can be written.
+
+    Asked before hours of work, not after them; the folder around it is made.
+
+    Raises
+    ------
+    SettingError
+        If the name cannot be that of a folder.
+    FileError
+        If something else is there, or the bundle of somebody else, or nothing can be written.
+    """
+    folder = Path(os.path.abspath(out))
+    if not folder.name or len(os.fsencode(folder.name)) > _MAX_NAME:
+        raise SettingError(
+            f"--out must name a folder, with at most {_MAX_NAME} bytes in its name, got "
+            f"{folder.name[:40]!r}."
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        there = folder.is_symlink() or folder.exists()
+        manifest = folder / "manifest.json"
+        if there and (folder.is_symlink() or not manifest.is_file()):
+            raise FileError(
+                f"{folder} is there already and is no bundle, so it is not replaced. Choose "
+                "another --out."
+            )
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise FileError(
+            f"Nothing can be written to {folder.parent}: {error.strerror or error}. Choose another "
+            "--out."
+        ) from error
+    if there:
+        try:
+            whose = json.loads(manifest.read_bytes()).get("participant")
+        except (OSError, ValueError, AttributeError):
+            whose = None  # damaged: nothing is lost
+        if whose is not None and whose != participant[:200]:
+            raise FileError(
+                f"{folder} is the bundle of {str(whose)[:200]!r} and is not replaced by that of "
+                f"{participant[:200]!r}. Choose another --out."
+            )
+    return folder
 
 
 def write_bundle(
@@ -70,7 +127,7 @@ def write_bundle(
     sounds, vectors = (
         ([], np.zeros((0, 1))) if mel else _library(dataset, plan, fit, targets, settings)
     )
-    chain: DirectChain | RetrievalChain = RetrievalChain(
+    chain: ChainSpec = RetrievalChain(
         EmbeddingSpec(_plain_name(plan.target), vectors.shape[1]),
         crossfade_s=min(settings.library.crossfade_s, hop_s / 2),
     )
@@ -135,30 +192,49 @@ def write_bundle(
     save_bundle(out, manifest, files, overwrite=True)
 
 
-def _decoder(fit: Fit, chain: DirectChain | RetrievalChain) -> bytes:
+def _decoder(fit: Fit, chain: ChainSpec) -> bytes:
     """Return the decoder as ONNX: sparse where each target has its own few features."""
-    if isinstance(chain, DirectChain):
-        return _mel_decoder(fit, chain)
     decoder = fit.decoder
     indices, values = getattr(decoder, "indices_", None), getattr(decoder, "values_", None)
     if isinstance(decoder, LinearDecoder):
         indices, values = decoder.indices, decoder.values
-    if indices is None or values is None:
+    if indices is None or values is None or isinstance(chain, DirectChain):
         weights, bias = decoder.weights()
-        return linear_onnx(weights, bias, normalise=True)
-    from export.onnx_linear import sparse_linear_onnx
-
+        return decoder_file(weights, bias, fit.centre, chain)
     bias = np.atleast_1d(getattr(decoder, "bias", getattr(decoder, "intercept_", 0.0)))
-    return sparse_linear_onnx(
-        indices, values, bias, n_features=fit.train.x.shape[2], normalise=True
-    )
+    n_features = len(fit.mean)
+    return decoder_file(values, bias, fit.centre, chain, indices=indices, n_features=n_features)
 
 
-def _mel_decoder(fit: Fit, chain: DirectChain) -> bytes:
-    """Return the decoder of mel frames as ONNX: the training mean is a part of what it says."""
-    weights, bias = fit.decoder.weights()
-    shape = (chain.frames_per_window, chain.mel.n_mels)
-    return linear_onnx(weights, bias + fit.centre, output="mel", shape=shape)
+def decoder_file(
+    weights: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    centre: NDArray[np.float64],
+    chain: ChainSpec,
+    *,
+    indices: NDArray[np.intp] | None = None,
+    n_features: int = 0,
+) -> bytes:
+    """Return a linear decoder as the ONNX file of a chain.
+
+    Parameters
+    ----------
+    weights : array of shape (n_features, d), or (d, k) with `indices`
+    bias : array of shape (d,)
+    centre : array of shape (d,)
+        Mean of the training targets; mel frames hold it, an embedding does not.
+    chain : DirectChain or RetrievalChain
+    indices : array of shape (d, k), optional
+        Features of each target, where each has its own few.
+    n_features : int
+        In all, with `indices`.
+    """
+    if indices is not None:
+        return sparse_linear_onnx(indices, weights, bias, n_features=n_features, normalise=True)
+    if isinstance(chain, DirectChain):
+        shape = (chain.frames_per_window, chain.mel.n_mels)
+        return linear_onnx(weights, bias + centre, output="mel", shape=shape)
+    return linear_onnx(weights, bias, normalise=True)
 
 
 def _library(
@@ -173,7 +249,7 @@ def _library(
     longest = round(settings.library.max_s * _RATE_HZ)
     sounds = [
         LibrarySound(
-            name[:200],
+            _short(name),
             stimulus_sound(dataset.stimuli[name], sample_rate_hz=_RATE_HZ)[:longest],
             dataset.stimuli[name].label,
         )
@@ -237,7 +313,7 @@ def _class_library(
         else:
             label = LABELS[number % len(LABELS)]
             pcm = make_stimulus(label, number // len(LABELS), _CLASS_SOUND_S).pcm
-        sounds.append(LibrarySound(name[:200], pcm, name))
+        sounds.append(LibrarySound(_short(name), pcm, name))
     return sounds, np.array([targets.vector(name) for name in targets.classes]) - fit.centre
 
 
@@ -252,6 +328,13 @@ def _some(dataset: Dataset, label: str) -> str:
 def _scores(result: Result) -> dict[str, Any]:
     """Return the scores that stand in the manifest: those of the command's last line."""
     return {key: value for key, value in result.line().items() if key != "participant"}
+
+
+def _short(name: str) -> str:
+    """Return a name of at most 200 characters; two that differ at their ends stay different."""
+    if len(name) <= 200:
+        return name
+    return f"{name[:180]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _plain_name(target: str) -> str:

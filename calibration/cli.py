@@ -117,6 +117,12 @@ def calibrate(
     scheduler: Annotated[
         str | None, typer.Option(help="Dask: tcp://HOST:PORT, or local; several people at once.")
     ] = None,
+    updatable: Annotated[
+        bool, typer.Option("--updatable", help="Keep what a later --update needs.")
+    ] = False,
+    update: Annotated[
+        Path | None, typer.Option(help="Bundle that takes these recordings in, in a second.")
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Play the stimuli, record the stream, then fit.")
     ] = False,
@@ -151,7 +157,37 @@ def calibrate(
         )  # fmt: skip
     if dataset is None:
         raise SettingError("Name the data set to calibrate on, or calibrate --live.")
+    if update is not None:
+        _update(update, dataset, out, participant, settings, json_=json_)
+        return
+    settings = replace(settings, updatable=updatable or settings.updatable)
     _calibrate_people(dataset, participant, out, settings, scheduler, json_=json_)
+
+
+def _update(
+    bundle: Path,
+    dataset: Path,
+    out: Path,
+    participant: list[str] | None,
+    settings: Any,
+    *,
+    json_: bool,
+) -> None:
+    """Take new recordings into a bundle."""
+    from calibration.recalibrate import update_bundle
+
+    with _progress(quiet=json_) as update:
+        values = update_bundle(
+            bundle,
+            dataset,
+            out,
+            participant=participant[0] if participant else None,
+            settings=settings,
+            progress=update,
+        )
+    _say(f"Took {values['windows_taken_in']} windows in, in {values['update_s']:.2f} s: {out}")
+    if json_:
+        typer.echo(json.dumps(_finite(values), allow_nan=False))
 
 
 def _record_live(settings: Any, *, quiet: bool, **options: Any) -> tuple[Path, Any]:

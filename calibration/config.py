@@ -166,6 +166,7 @@ class CalibrationSettings:
     decoder: DecoderSettings = DecoderSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     library: LibrarySettings = LibrarySettings()
+    updatable: bool = False  # keep what `calibrate --update` needs
     people: PeopleSettings = PeopleSettings()
 
 

@@ -21,24 +21,32 @@ from calibration.config import (
 from calibration.data.dataset import Dataset, Run
 from calibration.data.samples import Samples
 from calibration.outer import Decoded
-from calibration.pipeline import peak_mb
 from calibration.plan import Plan
+from calibration.reading import read_participant
 from calibration.report.page import write_report
 from calibration.report.result import Result
 from calibration.run_features import run_features, standardise_runs
 from calibration.scoring import score_decoded
 from calibration.steps import array_digest
-from calibration.summary import versions
+from calibration.summary import peak_mb, versions
 from calibration.target_choice import targets_of
+from calibration.targets import TargetSource
 from calibration.windows import WindowChoice, make_samples
 from export.bundle import Bundle, load_bundle
 from export.manifest import ChainSpec, DirectChain
 from export.npy import read_npy
 from export.runtime import open_runner
-from models.errors import BundleError, SettingError
+from models.errors import BundleError
 from models.settings import settings_from_dict
 
-__all__ = ["EvaluationJob", "decode_with_bundle", "evaluate"]
+__all__ = [
+    "EvaluationJob",
+    "Heard",
+    "bundle_samples",
+    "decode_with_bundle",
+    "evaluate",
+    "read_about",
+]
 
 _MAX_BYTES = 64 << 20
 
@@ -74,43 +82,30 @@ def evaluate(
     HearbackError
         If the recordings cannot be read.
     """
-    from calibration.readers import list_participants, read_dataset
-
     tell = progress or (lambda _what, _done, _total: None)
     began = time.perf_counter()
     bundle = load_bundle(job.bundle)
-    about, centre = _about(bundle)
-    who = job.participant
-    if who is None:
-        found = list_participants(job.dataset)
-        who = bundle.manifest.participant if bundle.manifest.participant in found else None
-        if who is None and len(found) == 1:
-            who = found[0]
-        if who is None:
-            raise SettingError(
-                f"{job.dataset.name} has the participants {', '.join(found)}; the bundle was made "
-                f"for {bundle.manifest.participant!r}. Name one with --participant."
-            )
+    about, rows = read_about(bundle)
     tell("reading", 0, 1)
-    dataset = read_dataset(job.dataset, participant=who, **job.settings.data.options())
-    who = dataset.participants[0]
-    runs, leaky = _unseen(dataset.of(who), about)
-    _check_input(bundle, dataset, runs[0])
-    plan = _plan(bundle, about, who, job.settings.evaluation, leaky=leaky)
-    targets = targets_of(dataset, plan, download=job.settings.target.download,
-                         classes=tuple(about["classes"]), vectors=centre[1:])  # fmt: skip
+    heard = bundle_samples(
+        bundle,
+        about,
+        rows,
+        job.dataset,
+        participant=job.participant,
+        settings=job.settings,
+    )
+    dataset, plan, runs, leaky = heard.dataset, heard.plan, heard.runs, heard.leaky
+    who = plan.participant
     tell("decoding", 0, 1)
-    features = run_features(runs, features=plan.features, shortest=plan.shortest)
-    ready = standardise_runs(features, plan.standardise, mean=bundle.mean, std=bundle.std)
-    samples = make_samples(ready, lag_s=float(about["lag_s"]), targets=targets, choice=plan.choice)
-    decoded = decode_with_bundle(bundle, samples, centre[0])
+    decoded = decode_with_bundle(bundle, heard.samples, rows[0])
     tell("scoring", 0, 1)
     scored = score_decoded(
         decoded,
         plan,
         dataset=dataset,
         train=None,
-        targets=targets,
+        targets=heard.targets,
         decoder_digest=bundle.digest,
         record=job.bundle.with_name(job.bundle.name + ".openings.json"),
     )
@@ -151,6 +146,64 @@ def evaluate(
     return result
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """Recordings as a bundle takes them."""
+
+    dataset: Dataset
+    runs: tuple[Run, ...]  # that the bundle was not fitted on; all of them if there are no others
+    leaky: bool
+    plan: Plan
+    targets: TargetSource
+    samples: Samples  # standardised
+
+
+def bundle_samples(
+    bundle: Bundle,
+    about: dict[str, Any],
+    rows: NDArray[np.float64],
+    path: Path,
+    *,
+    participant: str | None,
+    settings: CalibrationSettings,
+) -> Heard:
+    """Read recordings and make of them what the decoder of a bundle takes.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    about, rows
+        From `read_about`.
+    path : Path
+        Of the recordings.
+    participant : str, optional
+    settings : CalibrationSettings
+
+    Raises
+    ------
+    BundleError
+        If the bundle does not fit the recordings.
+    """
+    dataset = read_participant(
+        path, participant, settings.data, preferred=bundle.manifest.participant
+    )
+    who = dataset.participants[0]
+    runs, leaky = _unseen(dataset.of(who), about)
+    _check_input(bundle, dataset, runs[0])
+    plan = _plan(bundle, about, who, settings.evaluation, leaky=leaky)
+    targets = targets_of(
+        dataset,
+        plan,
+        download=settings.target.download,
+        classes=tuple(about["classes"]),
+        vectors=rows[1:],
+    )
+    features = run_features(runs, features=plan.features, shortest=plan.shortest)
+    ready = standardise_runs(features, plan.standardise, mean=bundle.mean, std=bundle.std)
+    samples = make_samples(ready, lag_s=float(about["lag_s"]), targets=targets, choice=plan.choice)
+    return Heard(dataset, runs, leaky, plan, targets, samples)
+
+
 def decode_with_bundle(bundle: Bundle, samples: Samples, centre: NDArray[np.float64]) -> Decoded:
     """Decode samples whose features are standardised, with the decoder of a bundle.
 
@@ -165,18 +218,19 @@ def decode_with_bundle(bundle: Bundle, samples: Samples, centre: NDArray[np.floa
     output = "mel" if isinstance(bundle.manifest.chain, DirectChain) else "embedding"
 
     def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
-        rows = [runner.run({"features": x[k : k + 1]})[output].ravel() for k in range(len(x))]
-        return np.asarray(rows, np.float64) - (centre if output == "mel" else 0.0)
+        rows = [runner.run({"features": x[k : k + 1]})[output] for k in range(len(x))]
+        values = np.asarray(rows, np.float64).reshape(len(x), -1)
+        return np.asarray(values - centre) if output == "mel" else values
 
     halves = None
     if samples.x.shape[1] > 1:
         parts = []
         for k in range(2):
             x = samples.x[:, k::2]
-            there = np.isfinite(x[:, :, 0]).any(axis=1)
+            there = np.asarray(np.isfinite(x[:, :, 0]).any(axis=1))
             mean = np.zeros((len(x), x.shape[2]), np.float32)
             mean[there] = np.nanmean(x[there], axis=1)
-            parts.append(np.where(there[:, None], predict(mean), np.nan))
+            parts.append(np.where(there[:, np.newaxis], predict(mean), np.nan))
         halves = (parts[0], parts[1])
     return Decoded(
         samples=replace(samples, y=samples.y - centre),
@@ -186,8 +240,14 @@ def decode_with_bundle(bundle: Bundle, samples: Samples, centre: NDArray[np.floa
     )
 
 
-def _about(bundle: Bundle) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Return what calibration wrote beside the manifest."""
+def read_about(bundle: Bundle) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Return what calibration wrote beside the manifest: its choices, and the targets' rows.
+
+    Raises
+    ------
+    BundleError
+        If the bundle was not made by `hearback calibrate`, or what it says does not fit.
+    """
     if CALIBRATION_FILE not in bundle.manifest.files or TARGET_FILE not in bundle.manifest.files:
         raise BundleError(
             f"Bundle {bundle.path.name!r} does not say what it was fitted to. Give one that "

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,26 +18,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.bundle_out import write_bundle
+from calibration.bundle_out import check_out, write_bundle
 from calibration.config import CalibrationSettings, settings_to_json
 from calibration.data.dataset import Dataset, Event, Run
+from calibration.data.samples import Samples
 from calibration.decoders import alpha_curve
 from calibration.families import compare_families
 from calibration.kept_fit import fit_from_step, fit_to_step
 from calibration.methods.others import OtherPeople, other_people
 from calibration.outer import Decoded, Fit, Fold, decode, decode_leaky, fit_part, join, make_parts
 from calibration.plan import Plan, make_plan
+from calibration.reading import read_participant
+from calibration.recalibrate import keep_state
 from calibration.report.result import Family, Result
 from calibration.roi_ensemble import feature_rois
 from calibration.run_features import RunFeatures, run_features
 from calibration.scoring import score_decoded
 from calibration.steps import StepResult, Steps, array_digest
-from calibration.summary import make_result
-from calibration.target_choice import choose_targets
+from calibration.summary import make_result, peak_mb
+from calibration.target_choice import choose_targets, target_digest
 from calibration.targets import TargetSource
 from models.errors import SettingError
 
-__all__ = ["CalibrationJob", "calibrate", "calibrate_dataset", "peak_mb"]
+__all__ = ["CalibrationJob", "calibrate", "calibrate_dataset"]
 
 Progress = Callable[[str, float, float], None]  # what, done, total
 
@@ -68,38 +69,20 @@ def calibrate(job: CalibrationJob, *, progress: Progress | None = None) -> Resul
     HearbackError
         If the recordings cannot be read, say nothing to fit, or the bundle cannot be written.
     """
-    from calibration.readers import list_participants, read_dataset
-
     tell = progress or (lambda _what, _done, _total: None)
-    who = job.participant
-    if who is None:
-        found = list_participants(job.dataset)
-        if len(found) != 1:
-            raise SettingError(
-                f"{job.dataset.name} has {len(found)} participants: {', '.join(found)}. "
-                "Name one with --participant, or several, or all."
-            )
-        who = found[0]
     tell("reading", 0, 1)
-    options = job.settings.data.options()
-    roi = options.get("roi", ())
 
-    def read(participant: str) -> Dataset:
-        dataset = read_dataset(
+    def read(participant: str | None) -> Dataset:
+        return read_participant(
             job.dataset,
-            participant=participant,
+            participant,
+            job.settings.data,
             progress=lambda done, total: tell("reading", done, total),
-            **options,
         )
-        if roi and dataset.format != "bdata" and dataset.space is not None:
-            from calibration.columns import roi_columns, select_columns
 
-            dataset = select_columns(dataset, roi_columns(dataset.space, roi))
-        return dataset
-
-    dataset = read(who)
+    dataset = read(job.participant)
     me = dataset.participants[0]
-    others = [read(name) for name in job.settings.people.align if name not in (who, me)]
+    others = [read(name) for name in job.settings.people.align if name not in (job.participant, me)]
     return calibrate_dataset(
         dataset, me, job.out, settings=job.settings, others=others, progress=tell
     )
@@ -129,6 +112,7 @@ def calibrate_dataset(
     """
     tell = progress or (lambda _what, _done, _total: None)
     began = time.perf_counter()
+    out = check_out(out, participant)
     if dataset.epochs and not dataset.runs:
         raise SettingError(
             f"{dataset.path.name} holds samples that were cut out and averaged already; a live "
@@ -163,17 +147,24 @@ def calibrate_dataset(
             n_voxels=runs[0].signal.shape[1],
             n_features=features[0].n_features,
         )
-    key = _digest(runs, plan, settings, people)
-    work = _Work(plan, features, targets, rois, steps, tell, key, people)
-    decoded, fits = work.decode_all()
-    fit, fit_s = work.fit_final()
+    key = _digest(
+        runs,
+        plan,
+        settings,
+        people=people,
+        targets=target_digest(_with_stimuli(dataset, others), targets, runs),
+        rois=rois if plan.decoder.kind == "roi-ensemble" else {},
+    )
+    work = _Work(plan, features, targets, rois, steps, tell, key, people, settings.updatable)
+    decoded, train = work.decode_all()
+    fit = work.fit_final()
     shuffled = work.shuffled()
     tell("scoring", 0, 1)
     scored = score_decoded(
         decoded,
         plan,
         dataset=dataset,
-        train=fits[0].train if fits else fit.train,
+        train=train,
         targets=targets,
         shuffled=shuffled,
         decoder_digest=work.key,
@@ -185,13 +176,13 @@ def calibrate_dataset(
         "runs": len(runs),
         "windows_trained": len(fit.train),
         "clips_trained": len(np.unique(fit.train.clip)),
-        "features": fit.train.x.shape[2],
+        "features": len(fit.mean),
         "dimensions": fit.train.y.shape[1],
         "test_openings": scored.test_openings,
         "lag_s": fit.lag_s,
         "decoder": plan.decoder.kind,
         "held_out_correlation": fit.held_out_r,
-        "fit_s": round(fit_s, 3),
+        "fit_s": round(work.seconds[_FINAL], 3),
         "seconds": round(time.perf_counter() - began, 2),
         "peak_mb": peak_mb(),
         "steps_found": list(steps.found),
@@ -206,6 +197,9 @@ def calibrate_dataset(
         facts=facts,
         settings=settings_to_json(settings),
     )
+    if settings.updatable and steps.folder is not None:
+        tell("keeping what an update needs", 0, 1)
+        keep_state(steps.folder, fit, plan)
     tell("writing the bundle", 0, 1)
     write_bundle(out, dataset=dataset, plan=plan, fit=fit, targets=targets, result=result,
                  settings=settings)  # fmt: skip
@@ -225,34 +219,43 @@ class _Work:
     tell: Progress
     key: str
     others: OtherPeople | None = None
-    fits: dict[str, Fit] = field(default_factory=dict)  # of this process, by name
+    updatable: bool = False  # the bundle's fit keeps its features
+    final: Fit | None = None
+    lags_s: dict[int, float] = field(default_factory=dict)  # of each fold
+    seconds: dict[str, float] = field(default_factory=dict)  # that each fit took
 
-    def decode_all(self) -> tuple[Decoded, list[Fit]]:
-        """Decode everything that is held out, fold by fold."""
+    def decode_all(self) -> tuple[Decoded, Samples | None]:
+        """Decode everything that is held out, fold by fold.
+
+        Returns
+        -------
+        decoded : Decoded
+        train : Samples or None
+            What the one decoder was fitted on; None where each fold has its own.
+        """
         if self.plan.evaluation.family in ("segment", "random-chunk"):
-            decoded, fit = decode_leaky(self.features, self.targets, self.plan, rois=self.rois)
-            return decoded, [fit]
+            decoded, _ = decode_leaky(self.features, self.targets, self.plan, rois=self.rois)
+            return decoded, None
         folds = make_parts(self.features, self.plan)
         parts: list[Decoded] = []
-        fits: list[Fit] = []
         for number, fold in enumerate(folds):
             self.tell(f"fold {fold.name}", number, len(folds))
-            decoded, fit = self._fold(fold, number)
-            parts.append(decoded)
-            fits.append(fit)
-        return join(parts), fits
+            fit = self._fold(fold, number)
+            self.lags_s[number] = fit.lag_s
+            parts.append(decode(fit, fold.test, self.targets, self.plan))
+        return join(parts), self.final.train if self.final is not None else None
 
-    def _fold(self, fold: Fold, number: int) -> tuple[Decoded, Fit]:
-        fit = self._kept_fit(f"fold{number}", fold.train, {"fold": fold.name})
-        return decode(fit, fold.test, self.targets, self.plan), fit
+    def _fold(self, fold: Fold, number: int) -> Fit:
+        if self.plan.evaluation.test == "dataset":
+            return self.fit_final()  # the decoder that is scored is the one in the bundle
+        return self._kept_fit(f"fold{number}", fold.train, {"fold": fold.name}, held_out=fold.test)
 
-    def fit_final(self) -> tuple[Fit, float]:
+    def fit_final(self) -> Fit:
         """Fit for the bundle: on the training runs, or on everything where folds were scored."""
-        train = self._training()
-        self.tell("fitting for the bundle", 0, 1)
-        began = time.perf_counter()
-        fit = self._kept_fit("final", train, {})
-        return fit, time.perf_counter() - began
+        if self.final is None:
+            self.tell("fitting for the bundle", 0, 1)
+            self.final = self._kept_fit(_FINAL, self._training(), {})
+        return self.final
 
     def shuffled(self) -> list[NDArray[np.float64]]:
         """Decode with decoders of brains that heard something else."""
@@ -264,13 +267,13 @@ class _Work:
             self.tell("shuffled brains", k, self.plan.evaluation.n_shuffled)
             parts = []
             for number, fold in enumerate(folds):
-                lag_s = self._kept_fit(f"fold{number}", fold.train, {"fold": fold.name}).lag_s
                 seed = [self.plan.evaluation.seed, k, number]
                 fit = self._kept_fit(
                     f"shuffled{k}-{number}",
                     fold.train,
                     {"fold": fold.name, "seed": seed},
-                    lag_s=lag_s,
+                    held_out=fold.test,
+                    lag_s=self.lags_s[number],
                     seed=seed,
                 )
                 parts.append(decode(fit, fold.test, self.targets, self.plan))
@@ -293,12 +296,13 @@ class _Work:
         train: tuple[RunFeatures, ...],
         depends_on: dict[str, Any],
         *,
+        held_out: tuple[RunFeatures, ...] = (),
         lag_s: float | None = None,
         seed: list[int] | None = None,
     ) -> Fit:
         """Fit, or take up what a run before this one fitted."""
-        if name in self.fits:
-            return self.fits[name]
+        began = time.perf_counter()
+        keep = self.updatable and name == _FINAL
         made: list[Fit] = []
 
         def work() -> StepResult:
@@ -312,14 +316,17 @@ class _Work:
                     shuffle=rng,
                     lag_s=lag_s,
                     others=self.others,
+                    held_out=held_out,
+                    keep_features=keep,
                 )
             )
             return fit_to_step(made[0])
 
         kept = self.steps.run(name, {"key": self.key, **depends_on}, work)
-        fit = made[0] if made else fit_from_step(kept, train, self.targets, self.plan)
-        self.fits[name] = fit
-        return fit
+        self.seconds[name] = time.perf_counter() - began
+        if made:
+            return made[0]
+        return fit_from_step(kept, train, self.targets, self.plan, keep_features=keep)
 
 
 def _with_stimuli(dataset: Dataset, others: Sequence[Dataset]) -> Dataset:
@@ -334,27 +341,29 @@ def _digest(
     runs: tuple[Run, ...],
     plan: Plan,
     settings: CalibrationSettings,
-    people: OtherPeople | None = None,
+    *,
+    people: OtherPeople | None,
+    targets: str,
+    rois: Mapping[str, NDArray[np.intp]],
 ) -> str:
-    """Return a digest of all that a fit depends on."""
+    """Return a digest of all that a fit depends on; how its scores are tested is no part of it."""
     signals = [array_digest(run.signal, run.stamps_s) for run in runs]
     events = [[run.key, run.part, [_plain(event) for event in run.events]] for run in runs]
     chosen = settings_to_json(replace(settings, evaluation=plan.evaluation))
-    known = [_VERSION, signals, events, plan.to_json(), chosen["target"]]
+    plain = plan.to_json()
+    for name in ("n_permutations", "n_bootstrap", "n_shuffled", "families"):
+        del plain["evaluation"][name]
+    regions = {name: array_digest(columns) for name, columns in rois.items()}
+    known = [_VERSION, signals, events, plain, chosen["target"], targets, regions]
     if people is not None:
         known.append(people.digest)
     text = json.dumps(known, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_VERSION = 1  # of the fit; a change of what is fitted must not take up old steps
+_FINAL = "final"  # the step of the bundle's decoder
+_VERSION = 2  # of the fit; a change of what is fitted must not take up old steps
 
 
 def _plain(event: Event) -> list[Any]:
     return [event.onset_s, event.duration_s, event.stimulus, event.label]
-
-
-def peak_mb() -> float:
-    """Return the largest memory of this process so far, MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import resource
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +19,7 @@ from calibration.report.result import Curve, Family, Region, Result
 from calibration.scoring import Scored
 from models.features import make_extractor
 
-__all__ = ["make_result", "versions"]
+__all__ = ["make_result", "peak_mb", "versions"]
 
 
 def make_result(
@@ -119,3 +121,9 @@ def _where(
         what,
         None,
     )
+
+
+def peak_mb() -> float:
+    """Return the largest memory of this process so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
