@@ -8,8 +8,8 @@ text amounts to, and the lag fitted on training runs stand beside each other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ from calibration.data.dataset import Dataset
 from calibration.data.samples import Samples
 from calibration.lag import LagSweep, default_lags_s, sweep_lags
 from calibration.preprocess import PreprocessSpec
-from calibration.reproduce.encoding import encoding_rows
+from calibration.reproduce.captions import caption_targets
+from calibration.reproduce.encoding import component_rows, encoding_rows, partition_rows
 from calibration.reproduce.fitting import Fitted, controls, fit_and_score, make_decoder
 from calibration.reproduce.music import check_counts, check_voxels, people, read_person
 from calibration.reproduce.options import (
+    WINDOWS_S,
     Progress,
     ReproduceOptions,
     StandIn,
@@ -31,9 +33,12 @@ from calibration.reproduce.options import (
 from calibration.reproduce.record import Check, Reproduction, Row, over_people, waiting
 from calibration.reproduce.tables import PAPERS, find, published
 from calibration.run_features import RunFeatures, run_features
-from calibration.targets import EmbeddingTargets
+from calibration.targets import EmbeddingTargets, TargetSource
 from calibration.windows import WindowChoice, make_samples
 from models.spec import TrMeanSpec
+
+if TYPE_CHECKING:
+    from calibration.methods.encoding import EncodingModel
 
 __all__ = ["FORMATS", "TABLES", "WHAT", "reproduce"]
 
@@ -81,6 +86,7 @@ def reproduce(options: ReproduceOptions, *, progress: Progress) -> Reproduction:
     checks: list[Check] = []
     notes: list[str] = []
     rows_of: dict[str, list[Row]] = {}
+    models: dict[str, EncodingModel] = {}
     for participant in names:
         dataset = read_person(options, participant, progress=progress)
         checks += check_counts(dataset)
@@ -95,8 +101,9 @@ def reproduce(options: ReproduceOptions, *, progress: Progress) -> Reproduction:
                 "of each person as a label image with --labels for the ensemble of six."
             )
         notes += dataset.warnings
-        rows_of[person.name] = _rows(person, options, progress)
-    rows = over_people(rows_of)
+        rows_of[person.name] = _rows(person, options, progress, models)
+    first = stand_ins(options)[0]
+    rows = over_people(rows_of) + component_rows(models, using=first.name)
     return Reproduction(
         paper=PAPER,
         title=PAPERS[PAPER].title,
@@ -122,7 +129,12 @@ _NOTES = (
 )
 
 
-def _rows(person: _Person, options: ReproduceOptions, progress: Progress) -> list[Row]:
+def _rows(
+    person: _Person,
+    options: ReproduceOptions,
+    progress: Progress,
+    models: dict[str, EncodingModel],
+) -> list[Row]:
     rows: list[Row] = []
     lag_s = options.lag_s
     for number, item in enumerate(stand_ins(options)):
@@ -141,15 +153,24 @@ def _rows(person: _Person, options: ReproduceOptions, progress: Progress) -> lis
         if options.wants("genre ablation") and number == 0:
             progress(f"{person.name}: a genre left out", 0, 1)
             rows += _ablation(person, windows, targets, item, lag_s, options)
-        if options.wants("encoding") and number == 0:
+        words = caption_targets(person.dataset.stimuli, embedder)
+        if options.wants("decoding") and words is not None:
+            text = StandIn(item.spec, "MuLan-text", WINDOWS_S["MuLan-text"])
+            whole = person.windows(text.window_s)
+            rows += _decoding(person, whole, words, text, lag_s, options, of="captions, ")
+        if options.wants("encoding"):
             progress(f"{person.name}: encoding models", 0, 1)
-            rows += encoding_rows(
-                _samples(windows, "train", targets, item, lag_s),
-                _samples(windows, "test", targets, item, lag_s),
-                rois=person.rois,
-                using=f"{item.name}, lag {lag_s:g} s",
-                options=options,
+            using = f"{item.name}, lag {lag_s:g} s"
+            train = _samples(windows, "train", targets, item, lag_s)
+            test = _samples(windows, "test", targets, item, lag_s)
+            found, model = encoding_rows(
+                train, test, rois=person.rois, using=using, options=options
             )
+            rows += found
+            if number == 0:
+                models[person.name] = model
+            if words is not None:
+                rows += partition_rows(train, words, rois=person.rois, using=using, options=options)
     return rows
 
 
@@ -159,7 +180,7 @@ def _choice(item: StandIn) -> WindowChoice:
 
 def _sweep(
     windows: tuple[RunFeatures, ...],
-    targets: EmbeddingTargets,
+    targets: TargetSource,
     item: StandIn,
     options: ReproduceOptions,
 ) -> LagSweep:
@@ -201,7 +222,7 @@ def _sweep_rows(sweep: LagSweep, item: StandIn) -> list[Row]:
 def _samples(
     windows: tuple[RunFeatures, ...],
     part: str,
-    targets: EmbeddingTargets,
+    targets: TargetSource,
     item: StandIn,
     lag_s: float,
 ) -> Samples:
@@ -213,10 +234,12 @@ def _samples(
 def _decoding(
     person: _Person,
     windows: tuple[RunFeatures, ...],
-    targets: EmbeddingTargets,
+    targets: TargetSource,
     item: StandIn,
     lag_s: float,
     options: ReproduceOptions,
+    *,
+    of: str = "",
 ) -> list[Row]:
     rows: list[Row] = []
     for lag, told in dict(
@@ -228,11 +251,11 @@ def _decoding(
             make_decoder(options, rois=person.rois),
             make_shuffled=make_decoder(options, rois=person.rois, keep_held_out=False),
             options=options,
-            name=f"{PAPER} {item.name} {lag:g}",
+            name=f"{PAPER} {item.name} {of}{lag:g}",
             dataset=person.dataset.path.name,
         )
-        rows += _four(fitted, item, f"{item.name}, lag {lag:g} s ({told})")
-        if lag == lag_s:
+        rows += _four(fitted, item, f"{item.name}, {of}lag {lag:g} s ({told})")
+        if lag == lag_s and not of:
             rows += _regions(fitted, person, item)
     return rows
 
@@ -307,57 +330,47 @@ def _regions(fitted: Fitted, person: _Person, item: StandIn) -> list[Row]:
 def _ablation(
     person: _Person,
     windows: tuple[RunFeatures, ...],
-    targets: EmbeddingTargets,
+    targets: TargetSource,
     item: StandIn,
     lag_s: float,
     options: ReproduceOptions,
 ) -> list[Row]:
     """Leave each genre out of training, and identify its test clips among all test clips."""
-    from calibration.honest.identify import clip_table, similarities
-    from calibration.scores import identification
+    from calibration.methods.genre_out import leave_label_out
 
     train = _samples(windows, "train", targets, item, lag_s)
     test = _samples(windows, "test", targets, item, lag_s)
-    genres = [str(name) for name in np.unique(train.label) if name]
-    make: Callable[[], object] = make_decoder(options, rois=person.rois, keep_held_out=False)
+    genres = [str(name) for name in np.unique(test.label) if name and np.any(train.label == name)]
     if len(genres) < 2:
         return []
+    found = leave_label_out(
+        train,
+        test,
+        decoder=make_decoder(options, rois=person.rois, keep_held_out=False),
+        rng=np.random.default_rng(options.seed),
+        labels=genres,
+    )
+    metric = "identification test"
+    using = f"{item.name}, lag {lag_s:g} s"
 
-    def score(predictions: NDArray[np.float64], genre: str) -> float:
-        table = clip_table(predictions, test, units=test.clip)
-        rows = np.flatnonzero(table.label[table.own] == genre)
-        matrix = similarities(table.predictions[rows], table.targets, metric="correlation")
-        return identification(matrix, own=table.own[rows]).strict
-
-    full = make().fit(train.x[:, 0], train.y, groups=train.clip)  # type: ignore[attr-defined]
-    with_all = np.asarray(full.predict(test.mean_x()), np.float64)
-    rows: list[Row] = []
-    for genre in genres:
-        if not np.any(test.label == genre):
-            continue
-        kept = train.take(train.label != genre)
-        model = make().fit(kept.x[:, 0], kept.y, groups=kept.clip)  # type: ignore[attr-defined]
-        ours = score(np.asarray(model.predict(test.mean_x()), np.float64), genre)
-        rows.append(
-            Row(
-                "genre ablation", f"{genre} not trained on", "identification test", ours=ours,
-                using=f"{item.name}, lag {lag_s:g} s",
-                controls={"chance": 0.5, "trained on": score(with_all, genre)},
-            )
+    def row(name: str, without: float, full: float, control: float) -> Row:
+        beside = {"chance": found.chance, "trained on": full, "as many others left out": control}
+        return Row(
+            "genre ablation", f"{name} not trained on", metric, ours=without, using=using,
+            controls=beside,
         )  # fmt: skip
-    if not rows:
-        return []
-    mean = float(np.mean([row.ours for row in rows if row.ours is not None]))
-    before = float(np.mean([row.controls["trained on"] for row in rows]))
-    summary = replace(
-        rows[0],
-        name="genre not trained on",
-        published=find(PAPER, "genre ablation", "genre not trained on", "identification test"),
-        ours=mean,
-        controls={"chance": 0.5, "trained on": before},
+
+    each = [
+        row(*values)
+        for values in zip(found.labels, found.without, found.full, found.control, strict=True)
+    ]
+    means = [float(np.mean(values)) for values in (found.without, found.full, found.control)]
+    mean = replace(
+        row("genre", *means),
+        published=find(PAPER, "genre ablation", "genre not trained on", metric),
         comparable=False,
     )
-    return [summary, *rows]
+    return [mean, *each]
 
 
 def _waiting(rows: list[Row], options: ReproduceOptions) -> list[Row]:

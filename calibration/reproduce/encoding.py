@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,12 @@ from calibration.data.samples import Samples
 from calibration.reproduce.options import ReproduceOptions
 from calibration.reproduce.record import Row
 from calibration.reproduce.tables import find
+from calibration.targets import TargetSource
 
-__all__ = ["encoding_rows"]
+if TYPE_CHECKING:
+    from calibration.methods.encoding import EncodingModel
+
+__all__ = ["component_rows", "encoding_rows", "partition_rows"]
 
 _PAPER = "brain2music"
 _MAX_PERMUTATIONS = 1000  # of every voxel: p cannot fall below 1 / 1,001
@@ -25,8 +30,8 @@ def encoding_rows(
     rois: Mapping[str, NDArray[np.intp]],
     using: str,
     options: ReproduceOptions,
-) -> list[Row]:
-    """Return how many voxels the embedding predicts, and how well.
+) -> tuple[list[Row], EncodingModel]:
+    """Return how many voxels the embedding predicts, and how well; and the model itself.
 
     Parameters
     ----------
@@ -84,4 +89,94 @@ def encoding_rows(
                 remark=f"{int(model.significant[columns].sum())} of {len(columns)} voxels",
             )
         )
-    return rows
+    return rows, model
+
+
+def component_rows(models: Mapping[str, EncodingModel], *, using: str) -> list[Row]:
+    """Return the share of variance of the principal components of everybody's weights.
+
+    Nothing for one person alone: the paper stacks people.
+    """
+    from calibration.methods.pca import weight_components
+
+    if len(models) < 2:
+        return []
+    found = weight_components(
+        {name: model.weights for name, model in models.items()},
+        {name: model.r for name, model in models.items()},
+    )
+    metric = "share of variance"
+    n = sum(len(rows) for rows in found.voxels.values())
+    shared = np.mean(list(found.shared.values()), axis=0)
+    return [
+        Row(
+            "encoding weights",
+            f"PC{k + 1}",
+            metric,
+            published=find(_PAPER, "encoding weights", f"PC{k + 1}", metric),
+            ours=float(value),
+            using=using,
+            comparable=False,
+            controls={"in one person's own space": float(shared[k])},
+            remark=f"{n:,} voxels of {len(models)} people, ranked by r on the test clips",
+        )
+        for k, value in enumerate(found.explained)
+    ]
+
+
+def partition_rows(
+    train: Samples,
+    words: TargetSource,
+    *,
+    rois: Mapping[str, NDArray[np.intp]],
+    using: str,
+    options: ReproduceOptions,
+) -> list[Row]:
+    """Return what the sound's embedding and the words' explain of the voxels, each alone.
+
+    Parameters
+    ----------
+    train : Samples
+        Scored by folds over clips, since banded ridge is costly and the test stays closed.
+    words : TargetSource
+    rois : mapping of str to columns
+        Their voxels together; all voxels where there are none.
+    using : str
+    options : ReproduceOptions
+    """
+    from calibration.methods.partition import partition_embeddings
+
+    columns = np.unique(np.concatenate(list(rois.values()))) if rois else None
+    responses = train.x[:, 0] if columns is None else train.x[:, 0, columns]
+    text = words.targets(train.clip.tolist(), train.start_s, train.stop_s)
+    found = partition_embeddings(
+        {"audio": train.y, "text": text},
+        responses,
+        groups=train.clip,
+        cv=options.n_folds,
+        random_state=options.seed,
+    )
+    paper = find(_PAPER, "encoding", "audio and text", "unique variance")
+    both = float(found.union.mean())
+    values = {
+        "audio": float(found.unique("audio").mean()),
+        "text": float(found.unique("text").mean()),
+        "shared": float(found.shares[("audio", "text")].mean()),
+    }
+    return [
+        Row(
+            "encoding",
+            "audio and text",
+            "unique variance",
+            published=paper,
+            ours=values["audio"],
+            using=using,
+            comparable=False,
+            controls={
+                "both together": both,
+                "text alone": values["text"],
+                "shared": values["shared"],
+            },
+            remark="of the audio, mean over voxels, clips of the training part held out in turn",
+        )
+    ]

@@ -33,7 +33,7 @@ def noise_bands(gains: NDArray[np.float64], seconds: float, seed: int) -> NDArra
 
 
 def music(
-    root: Path, *, n_runs: tuple[int, int] = (3, 2), noise: float = 1.0, seed: int = 0
+    root: Path, *, n_runs: tuple[int, int] = (2, 2), noise: float = 1.0, n_people: int = 1
 ) -> tuple[Path, Path]:
     """Write one person of ds003720 with few runs, its tracks, and a label image of regions.
 
@@ -42,9 +42,11 @@ def music(
     """
     import soundfile
 
-    rng = np.random.default_rng(seed)
-    func, genres = root / "ds003720" / "sub-001" / "func", root / "genres"
-    func.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    people = [f"sub-{k + 1:03d}" for k in range(n_people)]
+    genres = root / "genres"
+    for name in people:
+        (root / "ds003720" / name / "func").mkdir(parents=True)
     (root / "ds003720" / "dataset_description.json").write_text('{"Name": "Music Genre fMRI"}')
     centres = rng.normal(0, 0.7, (len(GENRES), N_BANDS))
     clips: dict[int, NDArray[np.float64]] = {}
@@ -59,8 +61,7 @@ def music(
             soundfile.write(path, wave, RATE_HZ, subtype="PCM_16")
         return number
 
-    weights = rng.normal(size=(N_BANDS, 40))
-    weights[:, 30:] = 0.0  # calcarine
+    weights = {name: rng.normal(size=(N_BANDS, 40)) for name in people}
     labels = np.zeros((3, 7, 2), np.int16)
     labels.reshape(-1)[:40] = np.repeat([1, 2, 3], [15, 15, 10])
     response = np.maximum(hrf(5.0), 0)[:: round(_TR_S / 0.25)]
@@ -74,25 +75,37 @@ def music(
             cycle = [clip(40 * n_runs[0] + 10 * k + int(j)) for j in rng.permutation(10)]
             own, before = cycle * 4, cycle[-1]
         heard = [clip(before), *own]
-        stem = f"sub-001_task-{part}_run-{k + 1:02d}"
         rows = [
             (15 * j, 15, f"'{GENRES[c % 10]}'", c // 10, "0", "15") for j, c in enumerate(heard)
         ]
         text = events_text("onset duration genre track start end", rows)
-        (func / f"{stem}_events.tsv").write_text(text)
-        (func / f"{stem}_bold.json").write_text(json.dumps({"RepetitionTime": _TR_S}))
-        drive = np.repeat(np.array([clips[c] for c in heard]), 10, axis=0) @ weights
-        answer = np.array([np.convolve(column, response)[:N_VOLUMES] for column in drive.T]).T
-        signal = answer + noise * answer[:, :30].std() * rng.normal(size=answer.shape)
-        drift = 40 * np.linspace(-1, 1, N_VOLUMES)[:, None] * rng.normal(size=(1, 40))
-        values = np.zeros((42, N_VOLUMES))
-        values[:40] = (5000 + 30 * signal + drift).T
-        volumes = np.round(values).astype(np.int16).reshape(3, 7, 2, N_VOLUMES)
-        write_image(func / f"{stem}_bold.nii.gz", volumes, tr_s=_TR_S)
+        levels = np.repeat(np.array([clips[c] for c in heard]), 10, axis=0)
+        for name in people:
+            stem = root / "ds003720" / name / "func" / f"{name}_task-{part}_run-{k + 1:02d}"
+            Path(f"{stem}_events.tsv").write_text(text)
+            Path(f"{stem}_bold.json").write_text(json.dumps({"RepetitionTime": _TR_S}))
+            volumes = _bold(levels @ weights[name], response, noise, rng)
+            write_image(Path(f"{stem}_bold.nii.gz"), volumes, tr_s=_TR_S)
     atlas = write_image(root / "atlas.nii.gz", labels, affine=AFFINE)
     names = "".join(f"{index}\t{name}\n" for index, name in REGIONS.items())
     (root / "atlas.tsv").write_text("index\tname\n" + names)
     return root / "ds003720", atlas
+
+
+def _bold(
+    drive: NDArray[np.float64],
+    response: NDArray[np.float64],
+    noise: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int16]:
+    """Return volumes of 40 voxels, the last ten of which do not hear."""
+    answer = np.array([np.convolve(column, response)[:N_VOLUMES] for column in drive.T]).T
+    answer[:, 30:] = 0.0
+    signal = answer + noise * answer[:, :30].std() * rng.normal(size=answer.shape)
+    drift = 40 * np.linspace(-1, 1, N_VOLUMES)[:, None] * rng.normal(size=(1, 40))
+    values = np.zeros((42, N_VOLUMES))
+    values[:40] = (5000 + 30 * signal + drift).T
+    return np.round(values).astype(np.int16).reshape(3, 7, 2, N_VOLUMES)
 
 
 def eeg_songs(
@@ -142,7 +155,7 @@ def natural_sounds(root: Path, *, n_train: int = 16, n_test: int = 6) -> tuple[P
     return root / "bdata", sounds
 
 
-def stories(root: Path, *, rows: int = 40) -> tuple[Path, Path]:
+def stories(root: Path, *, rows: int = 30) -> tuple[Path, Path]:
     """Write four stories of ds003020 as `.hf5`, two of them the test ones, and their sounds."""
     import h5py
     import soundfile
@@ -154,7 +167,7 @@ def stories(root: Path, *, rows: int = 40) -> tuple[Path, Path]:
     weights = rng.normal(size=(N_BANDS, 20))
     for number, name in enumerate(("adollshouse", "avatar", "hangtime", "wheretheressmoke")):
         seconds = round(2.0045 * rows) + 22
-        gains = np.repeat(rng.normal(0, 1, (seconds // 2 + 1, N_BANDS)), 1, axis=0)
+        gains = rng.normal(0, 1, (seconds // 2 + 1, N_BANDS))
         wave = np.concatenate(
             [noise_bands(gain, 2.0, 1000 * number + k) for k, gain in enumerate(gains)]
         )

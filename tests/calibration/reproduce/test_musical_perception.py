@@ -20,7 +20,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
     root = tmp_path_factory.mktemp("music")
     data, _ = music(root, n_runs=(2, 1))
     options = ReproduceOptions(
-        data=data, stimuli=root / "genres", partial=True, n_permutations=200, n_shuffled=0
+        data=data,
+        stimuli=root / "genres",
+        partial=True,
+        n_permutations=100,
+        n_shuffled=0,
+        n_folds=3,
     )
     return reproduce("musical-perception", options)
 
@@ -103,3 +108,18 @@ def test_a_path_that_is_something_else_is_one_sentence(tmp_path: Path) -> None:
         reproduce("musical-perception", ReproduceOptions(data=data))
     with pytest.raises(SettingError, match="Name the data set with --data"):
         reproduce("musical-perception", ReproduceOptions())
+
+
+@pytest.mark.slow
+def test_a_second_person_is_aligned_on_training_clips(tmp_path: Path) -> None:
+    data, _ = music(tmp_path, n_people=2, n_runs=(2, 1))
+    options = ReproduceOptions(
+        data=data, stimuli=tmp_path / "genres", partial=True, n_permutations=50, n_shuffled=0,
+        n_folds=3, only=("decoding",),
+    )  # fmt: skip
+    page = reproduce("musical-perception", options)
+    alone, aligned = [row for row in page.rows if row.table == "decoding"]
+    assert set(alone.people) == {"sub-001", "sub-002"}
+    assert "sub-001 with 1 others aligned" in aligned.using
+    assert aligned.ours is not None
+    assert aligned.ours > 0.8
