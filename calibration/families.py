@@ -34,10 +34,11 @@ def compare_families(
     fit : Fit
         The decoder for the bundle; its lag and statistics are taken.
     """
-    ready = standardise_runs(runs, plan.standardise, mean=fit.mean, std=fit.std)
-    samples = make_samples(ready, lag_s=fit.lag_s, targets=targets, choice=plan.choice)
     if plan.closed:
         return ()  # classes come in every run: the split by run or session is the one that counts
+    ready = standardise_runs(runs, plan.standardise, mean=fit.mean, std=fit.std)
+    samples = make_samples(ready, lag_s=fit.lag_s, targets=targets, choice=plan.choice)
+    del ready  # as large as all runs
     try:
         report = detect_leaks(samples, max_windows=_MAX_WINDOWS, seed=plan.evaluation.seed)
     except SettingError:

@@ -49,19 +49,30 @@ def fit_to_step(fit: Fit) -> StepResult:
 
 
 def fit_from_step(
-    kept: StepResult, train: Sequence[RunFeatures], targets: TargetSource, plan: Plan
+    kept: StepResult,
+    train: Sequence[RunFeatures],
+    targets: TargetSource,
+    plan: Plan,
+    *,
+    keep_features: bool = False,
 ) -> Fit:
-    """Return the fit that was kept."""
-    ready = standardise_runs(train, plan.standardise, mean=kept["mean"], std=kept["std"])
+    """Return the fit that was kept; its training windows with their features if they are wanted."""
+    if keep_features:
+        ready = standardise_runs(train, plan.standardise, mean=kept["mean"], std=kept["std"])
+    else:
+        ready = tuple(_thin(run, plan) for run in train)
     samples = make_samples(
-        ready, lag_s=kept["lag_s"], targets=targets, choice=plan.choice
+        ready,
+        lag_s=kept["lag_s"],
+        targets=targets,
+        choice=plan.choice,
     ).separate()
     decoder = LinearDecoder(
         bias=np.asarray(kept["bias"], np.float64),
         dense=kept.get("dense"),
         indices=kept.get("indices"),
         values=kept.get("values"),
-        n_features=samples.x.shape[2],
+        n_features=len(kept["mean"]),
     )
     if "alphas" in kept:
         decoder.alphas_ = kept["alphas"]
@@ -81,3 +92,14 @@ def fit_from_step(
         held_out_r=kept["held_out_r"],
         train=replace(samples, y=samples.y - kept["centre"]),
     )
+
+
+def _thin(run: RunFeatures, plan: Plan) -> RunFeatures:
+    """Return a run with one feature that is finite where all of a window's are once standardised.
+
+    Which windows were trained on is all that is asked, and a brain need not be standardised again.
+    """
+    bad = np.zeros(len(run.values), bool)
+    if plan.standardise.mode == "none":  # else what is not finite comes out as 0
+        bad = ~np.isfinite(run.values.sum(axis=1, dtype=np.float64))
+    return replace(run, values=np.where(bad, np.nan, 0.0).astype(np.float32)[:, np.newaxis])

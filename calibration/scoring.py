@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from calibration.class_scores import score_classes
 from calibration.data.dataset import Dataset
 from calibration.data.samples import Samples
-from calibration.honest.identify import clip_table, score_if_own, similarities
+from calibration.honest.identify import ClipTable, clip_table, score_if_own, similarities
 from calibration.honest.score import ScoreSettings, score_everything
+from calibration.honest.scores_record import Scores, verdict
 from calibration.honest.splits import Split
 from calibration.honest.testset import TestSet
 from calibration.outer import Decoded, trials, unit
 from calibration.plan import Plan
 from calibration.report.result import Similarity
-from calibration.targets import TargetSource
+from calibration.scores import identification
+from calibration.targets import ClassTargets, TargetSource
 
 __all__ = ["Scored", "closed_classes", "score_decoded"]
 
@@ -57,7 +59,7 @@ def score_decoded(
     plan : Plan
     dataset : Dataset
     train : Samples, optional
-        What the decoder, or that of the first fold, was fitted on.
+        What the decoder was fitted on; None where each fold had its own.
     targets : TargetSource
     shuffled : sequence of arrays (n, d)
         What decoders of shuffled brains say.
@@ -104,6 +106,8 @@ def score_decoded(
     )
     table = clip_table(as_exported(decoded.raw), samples, units=samples.clip)
     similarity = similarities(table.predictions, table.targets, metric=settings.metric)
+    if train is None and decoded.floors:
+        scores = _with_floors(scores, decoded.floors, table, settings)
     own = score_if_own(similarity)[np.arange(len(table.own)), table.own]
     labels = table.label[table.own]
     values = scores.to_json()
@@ -129,6 +133,31 @@ def score_decoded(
     )
 
 
+def _with_floors(
+    scores: Scores,
+    floors: Mapping[str, NDArray[np.float64]],
+    table: ClipTable,
+    settings: ScoreSettings,
+) -> Scores:
+    """Return scores beside what each fold's own training part gives away.
+
+    The training part of one fold holds what the others are tested on: its means would know it.
+    """
+
+    def identified(rows: NDArray[np.float64]) -> float:
+        found = similarities(table.average(rows), table.targets, metric=settings.metric)
+        return identification(found, own=table.own).ties_half
+
+    known = {name: identified(rows) for name, rows in floors.items()}
+    with_them = replace(
+        scores,
+        floor_mean_predictor=known["mean"],
+        floor_order=known["order"],
+        floor_label_mean=known["label"] if np.any(table.label != "") else None,
+    )
+    return verdict(with_them, alpha=settings.alpha)
+
+
 def _family(family: str) -> Any:
     return "song" if family == "label" else family
 
@@ -140,18 +169,17 @@ def closed_classes(
 
     The sounds themselves are the classes where they are the targets; else their labels.
     """
-    names = getattr(targets, "classes", None)
-    of_window = samples.clip
-    if names is not None:
-        of_window = np.where(samples.label != "", samples.label, samples.clip)
-    else:
-        names = tuple(str(name) for name in np.unique(samples.clip))
-    place = {name: k for k, name in enumerate(names)}
-    code = np.array([place[str(name)] for name in of_window], np.int64)
-    first = [int(np.argmax(code == k)) for k in range(len(names))]
-    stimuli = [str(samples.clip[row]) for row in first]
-    n = np.zeros(len(names))
-    return tuple(names), np.asarray(targets.targets(stimuli, n, n), np.float64), code
+    clips, code = np.unique(samples.clip, return_inverse=True)
+    stimuli = [str(clip) for clip in clips]
+    n = np.zeros(len(stimuli))
+    vectors = np.asarray(targets.targets(stimuli, n, n), np.float64)
+    if not isinstance(targets, ClassTargets):
+        return tuple(stimuli), vectors, np.asarray(code, np.int64)
+    # Some classes may not be among these windows; each keeps its own vector all the same.
+    names = targets.classes
+    classes = np.array([targets.vector(name) for name in names])
+    of_clip = np.array([int(np.flatnonzero((classes == row).all(axis=1))[0]) for row in vectors])
+    return names, classes, np.asarray(of_clip[code], np.int64)
 
 
 def _classes(
@@ -212,6 +240,11 @@ def class_verdict(values: dict[str, Any], who: str, *, leaky: bool) -> tuple[boo
         f"{values['auc']:.3f}, right class {values['accuracy']:.0%} of presentations, by chance "
         f"{values['accuracy_chance']:.0%})"
     )
+    if leaky:
+        return False, (
+            f"{who} cannot be judged by these scores: {told} under a leaky split, in which parts "
+            "of one recording stand in training and in test."
+        )
     if p >= 0.05 or score <= floor:
         return False, (
             f"{who} cannot be decoded from these recordings: {told}, not above chance 0.5 and the "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from calibration.data.dataset import Dataset
+from calibration.data.dataset import Dataset, Run
 from calibration.plan import Plan
 from calibration.targets import (
     ClassTargets,
@@ -20,7 +22,7 @@ from models.errors import SettingError
 from models.features import make_extractor
 from models.mel import MelSpec
 
-__all__ = ["choose_targets", "mel_frames", "targets_of"]
+__all__ = ["choose_targets", "mel_frames", "target_digest", "targets_of"]
 
 
 def choose_targets(
@@ -101,3 +103,36 @@ def targets_of(
     if plan.target != "class":
         return choose_targets(dataset, plan, download=download)
     return ClassTargets(dataset.stimuli, dict(zip(classes, list(vectors), strict=True)))  # type: ignore[arg-type]
+
+
+def target_digest(dataset: Dataset, targets: TargetSource, runs: Sequence[Run]) -> str:
+    """Return a digest of what the targets are made from: sounds by content, labels, the embedder.
+
+    Another sound under the same name must not take up what was fitted to the old one.
+    """
+    heard = {event.stimulus for run in runs for event in run.events}
+    files: dict[Path, str] = {}
+    rows = []
+    for name in sorted(heard & set(dataset.stimuli)):
+        stimulus = dataset.stimuli[name]
+        content = ""
+        if stimulus.path is not None and not isinstance(targets, ClassTargets):
+            if stimulus.path not in files:
+                files[stimulus.path] = _content(stimulus.path)
+            content = files[stimulus.path]
+        rows.append([name, stimulus.label, stimulus.start_s, stimulus.duration_s, content])
+    known: list[object] = [rows, targets.dim]
+    if isinstance(targets, EmbeddingTargets):
+        known.append(targets.embedder.settings())
+    if isinstance(targets, ClassTargets):
+        known.append([[name, targets.vector(name).tolist()] for name in targets.classes])
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """Return the digest of a file; "" where it cannot be read, which whoever needs it will say."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

@@ -63,6 +63,13 @@ class Samples:
         """Return the windows `rows` (indices, or a mask)."""
         return replace(self, **{item.name: getattr(self, item.name)[rows] for item in fields(self)})
 
+    def without_features(self) -> Samples:
+        """Return the windows with the first feature alone, which tells what repetitions there are.
+
+        What was heard and when is a thousandth of the memory of a brain.
+        """
+        return replace(self, x=self.x[:, :, :1].copy())
+
     def separate(self) -> Samples:
         """Return every repetition as a row of its own, in the order of time: to train on.
 
@@ -70,9 +77,11 @@ class Samples:
         may count them: that is what the dimension is for.
         """
         there = ~np.isnan(self.x[:, :, 0])
+        if there.shape[1] == 1 and there.all():
+            return self  # a whole brain is not copied for nothing
         row, repetition = np.nonzero(there)
         return replace(
-            self.take(row),
+            self.without_features().take(row),
             x=self.x[row, repetition][:, None],
             session=self.session[row, repetition][:, None],
             run=self.run[row, repetition][:, None],
@@ -89,7 +98,10 @@ def join_samples(parts: Sequence[Samples]) -> Samples:
 
     def wide(name: str) -> NDArray[np.str_]:
         arrays = [getattr(part, name) for part in parts]
-        return np.concatenate([np.pad(a, ((0, 0), (0, most - a.shape[1]))) for a in arrays])
+        gaps = [((0, 0), (0, most - a.shape[1])) for a in arrays]
+        return np.concatenate(
+            [np.pad(a, gap, constant_values="") for a, gap in zip(arrays, gaps, strict=True)]
+        )
 
     def column(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(part, name) for part in parts])

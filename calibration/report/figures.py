@@ -251,7 +251,7 @@ def _regions(result: Result) -> Figure:
     names = [f"{_text(region.name)} ({region.n})" for region in shown]
     axes.set_yticks(range(len(shown)), names)
     axes.tick_params(axis="y", labelsize=8)
-    axes.set_xlabel(result.region_score.split(",")[0])
+    axes.set_xlabel(result.region_score.split(",")[0], loc="right", fontsize=9)
     return figure
 
 
