@@ -24,6 +24,8 @@ __all__ = ["RoiEnsemble", "feature_rois"]
 
 logger = logging.getLogger(__name__)
 
+_INNER_FOLDS = 3  # within each fold, where a choice of regions is repeated to be judged
+
 
 class RoiEnsemble:
     """Average of ridge regressions on the regions that decode best.
@@ -43,7 +45,8 @@ class RoiEnsemble:
         `models.ridge.folds.group_folds`.
     keep_held_out : bool
         Decode each fold by an ensemble that was chosen without it. Where regions have to be chosen
-        this takes as many more fits as there are folds, and `cv` must be a number.
+        this about doubles the time: every fold is fitted again with folds of its own, with the few
+        penalties that were mostly chosen.
 
     Attributes
     ----------
@@ -177,22 +180,17 @@ class RoiEnsemble:
         """Return predictions of each fold by an ensemble whose choice it had no part in."""
         if len(fits) <= self.n_rois:  # nothing to choose
             return np.asarray(np.mean([ridge.held_out_ for ridge in fits.values()], axis=0))
-        if not isinstance(self.cv, int | np.integer):
-            raise SettingError(
-                "Held-out predictions of a choice of regions need folds within the folds: give cv "
-                "as a number, or keep_held_out=False."
-            )
+        used = np.concatenate([np.atleast_1d(ridge.alpha_) for ridge in fits.values()])
+        alphas = np.unique(np.quantile(used, (0.1, 0.5, 0.9), method="nearest"))
         out = np.full(y.shape, np.nan, x.dtype)
         for train, test in folds:
             inside = None if labels is None else labels[train]
-            n_folds = int(self.cv)
-            if inside is not None:  # a fold fewer than there are groups may be left
-                n_folds = max(2, min(n_folds, len(np.unique(inside))))
+            n_groups = len(train) if inside is None else len(np.unique(inside))
             part = RoiEnsemble(
                 self.rois,
                 n_rois=self.n_rois,
-                alphas=self.alphas,
-                cv=n_folds,
+                alphas=alphas,
+                cv=min(_INNER_FOLDS, n_groups),
                 keep_held_out=False,
             )
             out[test] = part.fit(x[train], y[train], inside).predict(x[test])
