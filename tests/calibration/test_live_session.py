@@ -11,12 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from calibration.following_listener import (
-    EndlessNoise,
-    FollowedResponse,
-    FollowingSettings,
-    make_sounds,
-)
+from calibration.followed_response import EndlessNoise, FollowedResponse
+from calibration.following_listener import FollowingSettings, make_sounds
 from calibration.listener_bold import BoldListener
 from calibration.listener_eeg import EEG_CHANNELS, EegListener
 from calibration.live_recording import check_room, marker_text, session_place
