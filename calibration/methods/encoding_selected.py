@@ -37,7 +37,8 @@ class EncodingSelected:
     Parameters
     ----------
     thresholds : float or sequence of float
-        Held-out r above which a voxel is kept; with several, one is chosen inside the folds.
+        Held-out r above which a voxel is kept; with several, one is chosen inside the folds, of
+        equally good ones the highest.
     alphas : sequence of float
         Penalties of the decoder, one chosen for each target.
     encoding_alphas : sequence of float
@@ -132,7 +133,8 @@ class EncodingSelected:
                 )
                 before = kept, k
         scores = [self._score(predicted, targets, folds) for predicted in held_out]
-        best = int(np.argmax(scores))
+        # Of equal scores the higher threshold wins: fewer voxels.
+        best = len(scores) - 1 - int(np.argmax(scores[::-1]))
         self.threshold_ = thresholds[best]
         several = zip(thresholds, scores, strict=True) if len(thresholds) > 1 else ()
         self.threshold_scores_ = dict(several)

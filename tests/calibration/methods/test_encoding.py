@@ -142,6 +142,16 @@ def test_a_threshold_that_nothing_passes_keeps_the_best_few() -> None:
             EncodingSelected(**wrong).fit(x, y)
 
 
+def test_of_equally_good_thresholds_the_one_with_fewer_voxels_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((60, 4))
+    x = np.concatenate([np.repeat(y, 5, axis=1), rng.standard_normal((60, 10))], axis=1)
+    fit = EncodingSelected((0.01, 0.9), alphas=(0.01,), cv=3, inner_cv=3).fit(x, y)
+    assert fit.threshold_scores_ == {0.01: 1.0, 0.9: 1.0}
+    assert fit.threshold_ == 0.9
+    np.testing.assert_array_equal(fit.selected_, np.arange(20))
+
+
 def test_columns_correlate_as_numpy_says_and_constants_not_at_all() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((30, 3)), rng.standard_normal((30, 3))
