@@ -114,6 +114,10 @@ def calibrate(
     library: Annotated[
         Path | None, typer.Option(help="Folder of the sounds to play; default: those heard.")
     ] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Others of the data set who help to train; may be repeated."),
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Dask: tcp://HOST:PORT, or local; several people at once.")
     ] = None,
@@ -146,6 +150,8 @@ def calibrate(
         settings = replace(settings, data=replace(settings.data, stimuli=stimuli))
     if library is not None:
         settings = replace(settings, library=replace(settings.library, folder=library))
+    if with_:
+        settings = replace(settings, people=replace(settings.people, align=tuple(with_)))
     if live:
         if stream is None or stimuli is None or dataset is not None:
             raise SettingError(

@@ -15,7 +15,6 @@ from models.spec import FeatureSpec, PsdSpec, SampleSpec, StandardiseSpec, TrMea
 
 __all__ = ["Plan", "make_plan"]
 
-_CLOSED_MAX = 40  # so many stimuli, each heard in several runs, are classes and not clips
 _EVOKED_S = 0.8  # from the onset: the late potentials are over by then
 _FOLLOWED_S = 0.4  # of EEG behind each mel frame
 _MEL_FRAMES_HZ = 100.0
@@ -98,13 +97,23 @@ def make_plan(dataset: Dataset, participant: str, settings: CalibrationSettings)
             "evaluation.test is 'dataset', but the data set does not say which runs are for the "
             "test. Take 'folds'."
         )
+    leaky = evaluation.family in ("segment", "random-chunk")
+    if leaky and evaluation.test == "dataset":
+        raise SettingError(
+            f"The split {evaluation.family!r} divides all recordings anew, and evaluation.test is "
+            "'dataset'. Choose one of the two."
+        )
     test: Literal["dataset", "folds"] = (
-        "dataset" if own_test and evaluation.test != "folds" else "folds"
+        "dataset" if own_test and evaluation.test != "folds" and not leaky else "folds"
     )
+    if test == "dataset":
+        notes += _of_own_test(runs, evaluation.family)
     closed = target == "class" or (target != "mel" and test == "folds" and _is_closed(runs))
     family = evaluation.family
     if family == "auto":
         family = _family(runs, closed=closed)
+        if test == "folds" and not closed and family != "clip" and _recurs(runs, family):
+            family = "clip"  # a run that is held out holds clips that others hold too
         if test == "folds":
             notes.append(f"Held out by {family}: {_WHY[family]}")
     features = settings.features.chosen or _features(dataset, clip_s, target)
@@ -176,7 +185,7 @@ def _is_closed(runs: tuple[Run, ...]) -> bool:
             heard.setdefault(event.stimulus, set()).add(run.key)
     often = [len(where) > 1 or len(runs) == 1 for where in heard.values()]
     again = sum(len(run.events) for run in runs) >= 2 * len(heard)
-    return len(heard) <= _CLOSED_MAX and all(often) and again
+    return all(often) and again
 
 
 def _family(runs: tuple[Run, ...], *, closed: bool) -> Literal["session", "run", "clip"]:
@@ -193,6 +202,38 @@ def _family(runs: tuple[Run, ...], *, closed: bool) -> Literal["session", "run",
     return "clip"
 
 
+def _recurs(runs: tuple[Run, ...], family: str) -> bool:
+    """Return whether most clips are heard in more than one run, or session."""
+    where: dict[str, set[str]] = {}
+    for run in runs:
+        for event in run.events:
+            where.setdefault(event.stimulus, set()).add(
+                run.session if family == "session" else run.key
+            )
+    return sum(len(names) > 1 for names in where.values()) * 2 > len(where)
+
+
+def _of_own_test(runs: tuple[Run, ...], family: str) -> list[str]:
+    """Return what has to be said of a data set's own division."""
+    notes = []
+    if family != "auto":
+        notes.append(
+            f"evaluation.family = {family!r} was not needed: the data set's own test runs are held "
+            "out. For folds, evaluation.test = 'folds'."
+        )
+    heard = {
+        part: {event.stimulus for run in runs if run.part == part for event in run.events}
+        for part in ("train", "test")
+    }
+    both = heard["train"] & heard["test"]
+    if both:
+        notes.append(
+            f"{len(both)} of the {len(heard['test'])} clips of the test were heard in training as "
+            "well: their score says that they are told apart, not that unknown sounds would be."
+        )
+    return notes
+
+
 def _features(dataset: Dataset, clip_s: float, target: str) -> FeatureSpec:
     if dataset.modality == "bold":
         return TrMeanSpec(window_s=min(7.5, max(clip_s / 2.0, 0.1)))
@@ -205,7 +246,7 @@ def _features(dataset: Dataset, clip_s: float, target: str) -> FeatureSpec:
         rate_hz = _evoked_rate(dataset)
         past = round(_EVOKED_S * rate_hz)
         return SampleSpec(past_s=past / rate_hz, rate_hz=rate_hz, hop_s=1.0 / rate_hz)
-    window_s = min(2.0, clip_s)
+    window_s = min(2.0, round(clip_s * 2.0 / 3.0, 2))  # onsets are free: room to lie in the sound
     return PsdSpec(
         method="welch", window_s=window_s, segment_s=min(1.0, window_s), hop_s=window_s / 4.0
     )
