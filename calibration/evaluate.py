@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,8 @@ from export.bundle import Bundle, load_bundle
 from export.manifest import ChainSpec, DirectChain
 from export.npy import read_npy
 from export.runtime import open_runner
-from models.errors import BundleError
+from export.strict_json import parse_object, record_from_json
+from models.errors import BundleError, SettingError
 from models.settings import settings_from_dict
 
 __all__ = [
@@ -139,7 +139,7 @@ def evaluate(
         },
         settings=settings_to_json(job.settings),
         software=versions(),
-        warnings=(*dataset.warnings, *scored.warnings),
+        warnings=(*_of_another(bundle, who), *dataset.warnings, *scored.warnings),
     )
     if job.out is not None:
         write_report(result, job.out)
@@ -187,9 +187,15 @@ def bundle_samples(
     dataset = read_participant(
         path, participant, settings.data, preferred=bundle.manifest.participant
     )
+    if not dataset.runs:
+        raise SettingError(
+            f"{path.name} holds samples that were cut out and averaged already; a bundle decodes "
+            "runs. Give recordings."
+        )
     who = dataset.participants[0]
     runs, leaky = _unseen(dataset.of(who), about)
-    _check_input(bundle, dataset, runs[0])
+    for run in runs:
+        _check_input(bundle, dataset, run)
     plan = _plan(bundle, about, who, settings.evaluation, leaky=leaky)
     targets = targets_of(
         dataset,
@@ -253,38 +259,87 @@ def read_about(bundle: Bundle) -> tuple[dict[str, Any], NDArray[np.float64]]:
             f"Bundle {bundle.path.name!r} does not say what it was fitted to. Give one that "
             "`hearback calibrate` made."
         )
+    where = f"{bundle.path.name}/{CALIBRATION_FILE}"
     try:
-        about = json.loads(bundle.read(CALIBRATION_FILE, max_bytes=_MAX_BYTES))
+        values = parse_object(
+            bundle.read(CALIBRATION_FILE, max_bytes=_MAX_BYTES), where, max_bytes=_MAX_BYTES
+        )
+        about: _About = record_from_json(_About, values, where)
+        _choice_of(values)
         rows = read_npy(
             bundle.read(TARGET_FILE, max_bytes=_MAX_BYTES), dtype=np.dtype("<f8"), ndim=2
         )
-        plan, lag_s = dict(about["plan"]), float(about["lag_s"])
-        known = {"target": str, "closed": bool, "classes": list, "trained_on": list}
-        chain = bundle.manifest.chain
-        good = (
-            about["schema"] == 1
-            and bool(np.isfinite(lag_s))
-            and "choice" in plan
-            and all(isinstance(about[name], kind) for name, kind in known.items())
-            and rows.shape == (1 + len(about["classes"]), _dim(chain))
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_about(about, rows, bundle.manifest.chain)
+    except (SettingError, ValueError) as error:
         raise BundleError(
             f"Bundle {bundle.path.name!r}: {CALIBRATION_FILE} is not what `hearback calibrate` "
-            f"writes ({error}). Make the bundle again."
+            f"writes ({str(error).rstrip('.')}). Make the bundle again."
         ) from error
-    if not good:
-        raise BundleError(
-            f"Bundle {bundle.path.name!r}: {CALIBRATION_FILE} does not fit the manifest. Make the "
-            "bundle again."
-        )
-    return about, rows
+    known: dict[str, Any] = values
+    return known, rows
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """The file that calibration writes beside the manifest."""
+
+    schema: int
+    plan: dict[str, Any]  # of which the window choice and the stretch are used
+    lag_s: float
+    target: str
+    closed: bool
+    classes: tuple[str, ...]
+    trained_on: tuple[str, ...]
+    n_taken_in: int = 0  # windows since, by updates
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    choice: WindowChoice
+    stretch: Literal["clip", "window"]
+
+
+def _choice_of(about: dict[str, Any]) -> _Choice:
+    """Return what of the plan is used, its types checked."""
+    plan = {name: about["plan"][name] for name in ("choice", "stretch") if name in about["plan"]}
+    if isinstance(plan.get("choice"), dict):
+        plan["choice"] = {k: value for k, value in plan["choice"].items() if value is not None}
+    return settings_from_dict(_Choice, plan, "plan")
+
+
+def _check_about(about: _About, rows: NDArray[np.float64], chain: ChainSpec) -> None:
+    expected = (1 + len(about.classes), _dim(chain))
+    problem = ""
+    if about.schema != 1:
+        problem = f"schema 1 was expected, got {about.schema}"
+    elif not abs(about.lag_s) <= 60:
+        problem = f"a lag of at most 60 s was expected, got {about.lag_s}"
+    elif not about.target or (about.target == "class") != bool(about.classes):
+        problem = "classes belong to the target 'class' alone"
+    elif len(set(about.classes)) != len(about.classes):
+        problem = "a class is named twice"
+    elif (about.target == "mel") != isinstance(chain, DirectChain):
+        problem = f"the target {about.target!r} does not fit the chain of the manifest"
+    elif rows.shape != expected or not np.isfinite(rows).all():
+        problem = f"{TARGET_FILE} should hold finite {expected}, got {rows.shape}"
+    if problem:
+        raise SettingError(problem)
 
 
 def _dim(chain: ChainSpec) -> int:
     if isinstance(chain, DirectChain):
         return chain.frames_per_window * chain.mel.n_mels
     return chain.embedding.dim
+
+
+def _of_another(bundle: Bundle, who: str) -> tuple[str, ...]:
+    made_for = bundle.manifest.participant
+    if who[:200].removeprefix("sub-") == made_for.removeprefix("sub-"):
+        return ()
+    return (
+        f"The bundle was made for {made_for}, and these are recordings of {who}: a decoder of one "
+        "brain rarely says anything of another.",
+    )
 
 
 def _unseen(runs: tuple[Run, ...], about: dict[str, Any]) -> tuple[tuple[Run, ...], bool]:
@@ -309,13 +364,17 @@ def _check_input(bundle: Bundle, dataset: Dataset, run: Run) -> None:
     elif abs(run.sfreq_hz - wanted.sfreq_hz) > 0.005 * wanted.sfreq_hz:
         problem = f"{wanted.sfreq_hz:g} samples a second are expected, got {run.sfreq_hz:g}"
     elif wanted.channels and dataset.channels != wanted.channels:
-        problem = f"the channels {', '.join(wanted.channels)} are expected"
+        order = " in this order" if sorted(wanted.channels) == sorted(dataset.channels) else ""
+        problem = (
+            f"the channels {', '.join(wanted.channels)} are expected{order}, got "
+            f"{', '.join(dataset.channels)}"
+        )
     elif wanted.mask_sha256 and digest and digest != wanted.mask_sha256:
         problem = "another mask of voxels is expected"
     if problem:
         raise BundleError(
             f"Bundle {bundle.path.name!r} does not fit {dataset.path.name}: {problem}. Give the "
-            "recordings, mask and channels that it was made for."
+            "recordings, channels and mask that it was made for (data.channels, data.mask)."
         )
 
 
@@ -323,15 +382,15 @@ def _plan(
     bundle: Bundle, about: dict[str, Any], who: str, evaluation: EvaluationSettings, *, leaky: bool
 ) -> Plan:
     """Return the plan that the bundle was made by, for scoring."""
-    choice = {name: value for name, value in about["plan"]["choice"].items() if value is not None}
+    chosen = _choice_of(about)
     return Plan(
         participant=who,
         features=bundle.manifest.features,
         standardise=bundle.manifest.standardise,
-        choice=settings_from_dict(WindowChoice, choice),
+        choice=chosen.choice,
         lags_s=(float(about["lag_s"]),),
         target=str(about["target"]),
-        stretch=about["plan"]["stretch"],
+        stretch=chosen.stretch,
         closed=bool(about["closed"]),
         decoder=CalibrationSettings().decoder,
         evaluation=replace(evaluation, test="dataset", family="random-chunk" if leaky else "clip"),
