@@ -18,7 +18,7 @@ from tests.calibration.reproduce.layouts import music
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
     root = tmp_path_factory.mktemp("music")
-    data, _ = music(root, n_runs=(2, 1))
+    data, _ = music(root, n_runs=(1, 1))
     options = ReproduceOptions(
         data=data,
         stimuli=root / "genres",
