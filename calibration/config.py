@@ -33,6 +33,15 @@ _FAMILIES = Literal["auto", "clip", "run", "session", "label", "segment", "rando
 ALPHAS = tuple(float(10.0 ** (k / 2)) for k in range(0, 15))
 
 
+_INF = float("inf")
+_MOST = 1_000_000  # permutations: more tell nothing and take hours
+
+
+def _need(good: bool, where: str, expected: str, value: object) -> None:
+    if not good:
+        raise SettingError(f"Setting '{where}' must be {expected}, got {value!r}.")
+
+
 @dataclass(frozen=True, slots=True)
 class DataSettings:
     """What is read, where the files do not say it themselves; as `calibration.readers` takes it."""
@@ -104,6 +113,12 @@ class LagSettings:
     to_s: float | None = None
     step_s: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("fixed_s", "from_s", "to_s", "step_s"):
+            value = getattr(self, name)
+            # Beyond that it is no answer of a brain, and a bundle could not say it.
+            _need(value is None or abs(value) <= 30, f"lag.{name}", "-30 to 30 s", value)
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderSettings:
@@ -116,6 +131,15 @@ class DecoderSettings:
     n_rois: int = 6  # "roi-ensemble"
     # Held-out r of a voxel, "encoding-selected"; chosen inside the folds.
     thresholds: tuple[float, ...] = (0.01, 0.02, 0.05, 0.08, 0.1, 0.15, 0.2)
+
+    def __post_init__(self) -> None:
+        _need(bool(self.alphas) and all(0 <= a < _INF for a in self.alphas),
+              "decoder.alphas", "penalties of 0 or more", self.alphas)  # fmt: skip
+        _need(self.n_folds >= 2, "decoder.n_folds", "2 or more", self.n_folds)
+        _need(self.n_selected >= 1, "decoder.n_selected", "1 or more", self.n_selected)
+        _need(self.n_rois >= 1, "decoder.n_rois", "1 or more", self.n_rois)
+        _need(bool(self.thresholds) and all(-1 <= r < 1 for r in self.thresholds),
+              "decoder.thresholds", "correlations below 1", self.thresholds)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +155,16 @@ class EvaluationSettings:
     families: bool = True  # compare split families, to detect leaks
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        folds = self.n_folds is None or self.n_folds >= 2
+        _need(folds, "evaluation.n_folds", "2 or more", self.n_folds)
+        _need(1 <= self.n_permutations <= _MOST, "evaluation.n_permutations",
+              f"1 to {_MOST}", self.n_permutations)  # fmt: skip
+        _need(2 <= self.n_bootstrap <= _MOST, "evaluation.n_bootstrap",
+              f"2 to {_MOST}", self.n_bootstrap)  # fmt: skip
+        _need(0 <= self.n_shuffled <= 1000, "evaluation.n_shuffled", "0 to 1000", self.n_shuffled)
+        _need(self.seed >= 0, "evaluation.seed", "0 or more", self.seed)
+
 
 @dataclass(frozen=True, slots=True)
 class LibrarySettings:
@@ -139,6 +173,10 @@ class LibrarySettings:
     folder: Path | None = None
     max_s: float = 15.0  # of each sound
     crossfade_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        _need(0 < self.max_s <= 600, "library.max_s", "above 0 and at most 600 s", self.max_s)
+        _need(0 <= self.crossfade_s <= 60, "library.crossfade_s", "0 to 60 s", self.crossfade_s)
 
 
 @dataclass(frozen=True, slots=True)
