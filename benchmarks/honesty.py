@@ -16,6 +16,7 @@ from benchmarks import rig
 from benchmarks.honesty_decoding import (
     identification_follows_the_oracle,
     lag_is_recovered,
+    lag_of_each_region_is_recovered,
     new_person_needs_few_minutes,
     nothing_at_zero_snr,
     previous_clip_is_not_decoded,
@@ -47,6 +48,7 @@ def main() -> None:
         lambda: identification_follows_the_oracle(n),
         lambda: nothing_at_zero_snr(3 * n),
         lambda: lag_is_recovered(max(2, n // 3)),
+        lambda: lag_of_each_region_is_recovered(few),
         lambda: ceiling_has_no_bias(2 * n),
         lambda: permutation_p_is_uniform(chosen.nulls),
         selection_inside_folds_finds_nothing,
