@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = ["register"]
+__all__ = ["register", "step_progress"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object last.")]
 Participant = Annotated[
@@ -35,7 +35,7 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Update]:
+def step_progress(*, quiet: bool) -> Iterator[Update]:
     """Show what is being done on standard error; lines where there is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -81,7 +81,7 @@ def simulate(
         seed=seed,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    with _progress(quiet=json_) as update:
+    with step_progress(quiet=json_) as update:
         path = simulate_dataset(
             out, settings, progress=lambda done, total: update("simulating", done, total)
         )
@@ -182,7 +182,7 @@ def _update(
     """Take new recordings into a bundle."""
     from calibration.recalibrate import update_bundle
 
-    with _progress(quiet=json_) as update:
+    with step_progress(quiet=json_) as update:
         values = update_bundle(
             bundle,
             dataset,
@@ -199,7 +199,7 @@ def _update(
 def _record_live(settings: Any, *, quiet: bool, **options: Any) -> tuple[Path, Any]:
     from calibration.live_session import LiveCalibration, record_live
 
-    with _progress(quiet=quiet) as update:
+    with step_progress(quiet=quiet) as update:
         made: tuple[Path, Any] = record_live(
             LiveCalibration(**options), settings, progress=update, on_message=_say
         )
@@ -233,7 +233,7 @@ def _calibrate_people(
     ]
     try:
         if scheduler is None:
-            with _progress(quiet=json_) as update:
+            with step_progress(quiet=json_) as update:
                 results = run_jobs(lambda job: run_calibration(job, progress=update), jobs)
         else:
             results = run_jobs(
@@ -275,7 +275,7 @@ def evaluate(
     settings = load_calibration_settings(config)
     if stimuli is not None:
         settings = replace(settings, data=replace(settings.data, stimuli=stimuli))
-    with _progress(quiet=json_) as update:
+    with step_progress(quiet=json_) as update:
         result = run_evaluation(
             EvaluationJob(bundle, dataset, participant, settings, out), progress=update
         )

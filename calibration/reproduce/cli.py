@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from calibration.cli import _progress
+from calibration.cli import step_progress
 
 __all__ = ["register"]
 
@@ -19,9 +19,7 @@ Name = Literal["brain2music", "musical-perception", "c2f-ldm", "synthetic-fmri",
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(
-        epilog="Try it:  hearback reproduce brain2music --data ds003720 --stimuli genres --out out"
-    )(reproduce)
+    app.command(epilog="Try it:  hearback reproduce synthetic-fmri --out reproduced")(reproduce)
 
 
 def reproduce(
@@ -71,8 +69,8 @@ def reproduce(
     """Compute a paper's numbers on its data: ours, the paper's, the difference, the controls."""
     from rich.console import Console
 
-    from calibration.reproduce import reproduce as run
     from calibration.reproduce.options import ReproduceOptions
+    from calibration.reproduce.run import reproduce as run
     from calibration.reproduce.show import print_tables, write_files
 
     options = ReproduceOptions(
@@ -99,7 +97,7 @@ def reproduce(
         seed=seed,
     )
     began = time.perf_counter()
-    with _progress(quiet=json_) as update:
+    with step_progress(quiet=json_) as update:
         page = run(paper, options, progress=update)
     page = replace(page, seconds=time.perf_counter() - began)
     console: Any = Console(stderr=json_)

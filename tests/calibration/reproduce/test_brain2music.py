@@ -8,8 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from calibration.reproduce import ReproduceOptions, reproduce
 from calibration.reproduce.cli import register
+from calibration.reproduce.options import ReproduceOptions
+from calibration.reproduce.run import reproduce
 from models.errors import FileError
 from tests.calibration.reproduce.layouts import REGIONS, music
 

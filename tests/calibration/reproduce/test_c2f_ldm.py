@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.reproduce import ReproduceOptions, reproduce
 from calibration.reproduce.c2f_data import clip_mel
+from calibration.reproduce.options import ReproduceOptions
 from calibration.reproduce.record import Reproduction, Row
+from calibration.reproduce.run import reproduce
 from calibration.reproduce.svm import svm_accuracy
 from tests.calibration.reproduce.layouts import music, natural_sounds, stories
 

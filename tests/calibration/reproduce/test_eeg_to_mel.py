@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.reproduce import ReproduceOptions, reproduce
+from calibration.reproduce.options import ReproduceOptions
 from calibration.reproduce.record import Reproduction, Row
+from calibration.reproduce.run import reproduce
 from models.errors import FileError
 from tests.calibration.reproduce.layouts import eeg_songs
 

@@ -8,10 +8,11 @@ import pytest
 
 from calibration.data.dataset import Event, Run
 from calibration.data.samples import Samples
-from calibration.reproduce import ReproduceOptions, reproduce
 from calibration.reproduce.music import with_dummies
 from calibration.reproduce.musical_perception import in_sample_r2, shortcuts
+from calibration.reproduce.options import ReproduceOptions
 from calibration.reproduce.record import Reproduction
+from calibration.reproduce.run import reproduce
 from tests.calibration.reproduce.layouts import music
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.reproduce import ReproduceOptions, reproduce
+from calibration.reproduce.options import ReproduceOptions
+from calibration.reproduce.run import reproduce
 from calibration.reproduce.synthetic_fmri import lowest_clap, orthogonal, rerank
 from models.errors import SettingError
 
