@@ -24,7 +24,7 @@ from benchmarks.honesty_decoding import (
 from benchmarks.honesty_figure import Figure, mean_and_error
 from benchmarks.honesty_statistics import ceiling_has_no_bias, permutation_p_is_uniform
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # of a busy machine
 
 
 def assert_met(figures: Sequence[Figure]) -> None:
