@@ -14,9 +14,22 @@ os.environ.pop("HEARBACK_LSL", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 
+# A busy machine makes every example slow now and then; how long a test may take is said below.
+hypothesis.settings.register_profile("hearback", deadline=None)
+hypothesis.settings.load_profile("hearback")
+
+_SLOW_S = 600
 _REAL_PARTS = ("lsl", "mqtt", "audio", "data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that calculate for minutes the time for it, on a busy machine too."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SLOW_S))
 
 
 @pytest.hookimpl(wrapper=True)

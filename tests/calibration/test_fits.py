@@ -139,7 +139,6 @@ def test_the_embeddings_of_the_shipped_library_can_be_had_from_its_sounds() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # two minutes of calculation on a busy machine
 def test_the_script_makes_the_shipped_bundles_again(tmp_path: Path) -> None:
     seed = load_bundle(demo_bundle("eeg")).manifest.scores["seed"]
     for name, make in (("eeg", make_eeg_bundle), ("fmri", make_bold_bundle)):
@@ -147,7 +146,7 @@ def test_the_script_makes_the_shipped_bundles_again(tmp_path: Path) -> None:
         made = make(tmp_path / name, seed=seed)
         ours, theirs = (json.loads((p / "manifest.json").read_text()) for p in (made.path, shipped))
         assert ours["lag_s"] == theirs["lag_s"]
-        assert ours["features"] == theirs["features"]
+        assert made.manifest.features == load_bundle(shipped).manifest.features
         for key, value in theirs["scores"]["held_out"].items():
             assert ours["scores"]["held_out"][key] == pytest.approx(value, abs=0.03), key
         # Sounds are arithmetic in float64 and rounded to 16 bits: the same on every machine but
