@@ -27,7 +27,7 @@ from calibration.report.result import Result
 from calibration.run_features import run_features, standardise_runs
 from calibration.scoring import score_decoded
 from calibration.steps import array_digest
-from calibration.summary import peak_mb, versions
+from calibration.summary import peak_mb, told_target, versions
 from calibration.target_choice import targets_of
 from calibration.targets import TargetSource
 from calibration.windows import WindowChoice, make_samples
@@ -114,7 +114,7 @@ def evaluate(
         dataset=dataset.path.name,
         format=dataset.format,
         modality=dataset.modality,
-        target=plan.target,
+        target=told_target(plan.target),
         split="recordings that the bundle was fitted on" if leaky else "other recordings",
         leaky=leaky,
         decodable=scored.decodable and not leaky,
@@ -197,6 +197,9 @@ def bundle_samples(
     for run in runs:
         _check_input(bundle, dataset, run)
     plan = _plan(bundle, about, who, settings.evaluation, leaky=leaky)
+    named = settings.target.kind
+    if named is not None and named.partition(":")[0] == plan.target.partition(":")[0]:
+        plan = replace(plan, target=named)  # the same weights, in another place
     targets = targets_of(
         dataset,
         plan,

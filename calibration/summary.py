@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from calibration.report.result import Curve, Family, Region, Result
 from calibration.scoring import Scored
 from models.features import make_extractor
 
-__all__ = ["make_result", "peak_mb", "versions"]
+__all__ = ["make_result", "peak_mb", "told_target", "versions"]
 
 
 def make_result(
@@ -37,6 +38,7 @@ def make_result(
     energy = weight_energy(fit.decoder)
     regions, what, volume = _where(dataset, plan, fit, energy)
     # Those that leak by their name are shown for comparison; no score of the report rests on them.
+    kind = settings["target"]["kind"]
     flagged = [
         family.told
         for family in families
@@ -47,7 +49,7 @@ def make_result(
         dataset=dataset.path.name,
         format=dataset.format,
         modality=dataset.modality,
-        target=plan.target,
+        target=told_target(plan.target),
         split=plan.split,
         leaky=plan.evaluation.family in ("segment", "random-chunk"),
         decodable=scored.decodable,
@@ -62,11 +64,21 @@ def make_result(
         map=volume,
         families=tuple(families),
         facts=facts,
-        settings={**settings, "chosen": plan.to_json()},
+        settings={
+            **settings,
+            "target": {**settings["target"], "kind": kind and told_target(kind)},
+            "chosen": {**plan.to_json(), "target": told_target(plan.target)},
+        },
         software=versions(),
         warnings=(*dataset.warnings, *scored.warnings),
         notes=(*plan.notes, *flagged),
     )
+
+
+def told_target(target: str) -> str:
+    """Return a target without the folder that its weights lay in; a hub id stays whole."""
+    kind, colon, place = target.partition(":")
+    return f"{kind}{colon}{Path(place).name if Path(place).is_absolute() else place}"
 
 
 def versions() -> dict[str, str]:
