@@ -37,8 +37,8 @@ def make_result(
     """Return the record of a calibration."""
     energy = weight_energy(fit.decoder)
     regions, what, volume = _where(dataset, plan, fit, energy)
-    # Those that leak by their name are shown for comparison; no score of the report rests on them.
     kind = settings["target"]["kind"]
+    # Those that leak by their name are shown for comparison; no score of the report rests on them.
     flagged = [
         family.told
         for family in families
