@@ -172,7 +172,8 @@ def _target(dataset: Dataset, runs: tuple[Run, ...], notes: list[str]) -> str:
     if len(with_sound) == len(names):
         return "mel-statistics"
     notes.append(
-        f"Of {len(names)} stimuli {len(with_sound)} have a sound at hand: classes are decoded. "
+        f"The sounds of {len(names) - len(with_sound)} of the {len(names)} stimuli are not at hand: "
+        "classes are decoded. "
         "Name the folder of the sounds (data.stimuli) to decode their embedding."
     )
     return "class"
