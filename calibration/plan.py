@@ -172,9 +172,9 @@ def _target(dataset: Dataset, runs: tuple[Run, ...], notes: list[str]) -> str:
     if len(with_sound) == len(names):
         return "mel-statistics"
     notes.append(
-        f"The sounds of {len(names) - len(with_sound)} of the {len(names)} stimuli are not at hand: "
-        "classes are decoded. "
-        "Name the folder of the sounds (data.stimuli) to decode their embedding."
+        f"Sounds of {len(names) - len(with_sound)} of the {len(names)} stimuli are not at hand: "
+        "classes are decoded. Name the folder of the sounds (data.stimuli) to decode their "
+        "embedding."
     )
     return "class"
 
