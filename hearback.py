@@ -24,7 +24,7 @@ _NEEDED = ("typer", "rich", "numpy", "scipy", "pylsl", "mne", "nibabel", "pyxdf"
 # What a command needs beyond the live path: its extra, and packages that tell whether it is there.
 _CALIBRATE = ("calibrate", ("onnx", "h5py", "mne_bids", "matplotlib", "dask"))
 _EXTRAS = {
-    "test": ("dev", ("pytest", "mne_lsl", "torch", "himalaya")),
+    "test": ("dev", ("pytest", "xdist", "mne_lsl", "torch", "himalaya")),
     **dict.fromkeys(("simulate", "calibrate", "evaluate", "reproduce"), _CALIBRATE),
 }
 
@@ -386,8 +386,12 @@ register_reproduce(app)
     epilog="Try it:  hearback test -m 'not slow'",
 )
 def test(context: typer.Context) -> None:
-    """Run the tests of this clone; what follows goes to pytest."""
-    sys.exit(subprocess.run([sys.executable, "-m", "pytest", *context.args], cwd=_CLONE).returncode)
+    """Run the tests of this clone, two files at a time; what follows goes to pytest."""
+    given = context.args
+    shared = ["-n", "2", "--dist", "loadfile"]
+    alone = any(name in ("-n", "-p", "--pdb", "--version") for name in given)
+    command = [sys.executable, "-m", "pytest", *([] if alone else shared), *given]
+    sys.exit(subprocess.run(command, cwd=_CLONE).returncode)
 
 
 def _finish(summary: Any, *, json_: bool) -> None:
