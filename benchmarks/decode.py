@@ -3,26 +3,20 @@
 Every runner opens the file that a bundle would hold, with one thread, as the live path does. The
 two take turns in rounds, so that what else the machine does meets both.
 
-    python benchmarks/decode.py --steps 2000 --json out.json
+    python -m benchmarks.decode --steps 2000
 """
-
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.rig import machine, write_results
 from export.onnx_linear import linear_onnx, sparse_linear_onnx
 from export.runtime import Runner, open_runner
 
@@ -46,7 +40,7 @@ def _decoders(folder: Path, n_features: int, n_out: int, k: int, seed: int) -> d
     return paths
 
 
-def _steps(runner: Runner, windows: np.ndarray[Any, Any], n: int) -> list[float]:
+def _steps(runner: Runner, windows: NDArray[np.float32], n: int) -> list[float]:
     """Return the seconds of n steps, each with another window."""
     seconds = []
     for i in range(n):
@@ -65,8 +59,8 @@ def main() -> None:
     parser.add_argument("--selected", type=int, default=500)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    before = machine()
     windows = (
         np.random.default_rng(options.seed + 1)
         .standard_normal((16, options.features))
@@ -87,35 +81,26 @@ def main() -> None:
         for _ in range(max(1, options.steps // _ROUND)):
             for name, runner in runners.items():
                 seconds[name] += _steps(runner, windows, _ROUND)
-    result: dict[str, Any] = {
-        "features": options.features,
-        "outputs": options.outputs,
-        "selected": options.selected,
-        "steps": options.steps,
-        "largest_difference": float(np.abs(outputs[0] - outputs[1]).max()),
-        "largest_output": float(np.abs(outputs[0]).max()),
-        "load": os.getloadavg()[0],
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "forms": {
-            name: {
-                "file_bytes": sizes[name],
-                "p50_ms": 1e3 * float(np.percentile(times, 50)),
-                "p99_ms": 1e3 * float(np.percentile(times, 99)),
-                "max_ms": 1e3 * max(times),
-            }
-            for name, times in seconds.items()
+    rows = [
+        {
+            "form": name,
+            "file, MB": round(sizes[name] / 1e6, 2),
+            "p50, ms": round(1e3 * float(np.percentile(times, 50)), 3),
+            "p99, ms": round(1e3 * float(np.percentile(times, 99)), 3),
+            "max, ms": round(1e3 * max(times), 3),
+            "largest difference": f"{float(np.abs(outputs[0] - outputs[1]).max()):.1e}",
+        }
+        for name, times in seconds.items()
+    ]
+    write_results(
+        "decode",
+        title="One decode step of a whole cortex, one thread",
+        settings={
+            name: vars(options)[name] for name in ("features", "outputs", "selected", "steps")
         },
-    }
-    print(f"{'form':8} {'file MB':>8} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
-    for name, row in result["forms"].items():
-        print(
-            f"{name:8} {row['file_bytes'] / 1e6:8.2f} {row['p50_ms']:8.3f} {row['p99_ms']:8.3f} "
-            f"{row['max_ms']:8.3f}"
-        )
-    print(f"largest difference {result['largest_difference']:.1e}, load {result['load']:.1f}")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        before=before,
+        rows=rows,
+    )
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
