@@ -101,7 +101,10 @@ def calibrate(
         Path, typer.Option(help="Folder of the bundle; of several bundles for several people.")
     ],
     participant: Participant = None,
-    config: Config = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(help="TOML file with all settings; given again: a bundle for each."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -145,13 +148,24 @@ def calibrate(
     from calibration.config import load_calibration_settings
     from models.errors import SettingError
 
-    settings = load_calibration_settings(config, target=target)
-    if stimuli is not None:
-        settings = replace(settings, data=replace(settings.data, stimuli=stimuli))
-    if library is not None:
-        settings = replace(settings, library=replace(settings.library, folder=library))
-    if with_:
-        settings = replace(settings, people=replace(settings.people, align=tuple(with_)))
+    def chosen(path: Path | None) -> Any:
+        """Return the settings of a file, with what the command line says over it."""
+        settings = load_calibration_settings(path, target=target)
+        if stimuli is not None:
+            settings = replace(settings, data=replace(settings.data, stimuli=stimuli))
+        if library is not None:
+            settings = replace(settings, library=replace(settings.library, folder=library))
+        if with_:
+            settings = replace(settings, people=replace(settings.people, align=tuple(with_)))
+        return replace(settings, updatable=updatable or settings.updatable)
+
+    names = [path.stem for path in config or []]
+    if len(names) > 1 and (live or update is not None or len(set(names)) < len(names)):
+        raise SettingError(
+            "Several --config files need different names, and neither --live nor --update."
+        )
+    every = {path.stem: chosen(path) for path in config} if config else {"": chosen(None)}
+    settings = next(iter(every.values()))
     if live:
         if stream is None or stimuli is None or dataset is not None:
             raise SettingError(
@@ -166,8 +180,8 @@ def calibrate(
     if update is not None:
         _update(update, dataset, out, participant, settings, json_=json_)
         return
-    settings = replace(settings, updatable=updatable or settings.updatable)
-    _calibrate_people(dataset, participant, out, settings, scheduler, json_=json_)
+    every = every if len(every) > 1 else {"": settings}
+    _calibrate_people(dataset, participant, out, every, scheduler, json_=json_)
 
 
 def _update(
@@ -210,7 +224,7 @@ def _calibrate_people(
     dataset: Path,
     participant: list[str] | None,
     out: Path,
-    settings: Any,
+    every: dict[str, Any],
     scheduler: str | None,
     *,
     json_: bool,
@@ -224,13 +238,13 @@ def _calibrate_people(
         from calibration.readers import list_participants
 
         people = list(list_participants(dataset))
-    several = len(people) > 1
-    jobs = [
-        CalibrationJob(
-            dataset.absolute(), who, (out / str(who) if several else out).absolute(), settings
-        )
-        for who in people
-    ]
+    several = len(people) * len(every) > 1
+    jobs = []
+    for name, settings in every.items():
+        for who in people:
+            place = out / name if name else out
+            place = place / str(who) if len(people) > 1 else place
+            jobs.append(CalibrationJob(dataset.absolute(), who, place.absolute(), settings))
     try:
         if scheduler is None:
             with step_progress(quiet=json_) as update:
@@ -250,7 +264,10 @@ def _calibrate_people(
         _tell(result)
         _say(f"Bundle and report.html: {job.out}")
     if json_:
-        lines = [result.line() for result in results]
+        lines = [
+            {**result.line(), "bundle": str(job.out)}
+            for job, result in zip(jobs, results, strict=True)
+        ]
         values = {**lines[0], "participants": lines} if several else lines[0]
         typer.echo(json.dumps(_finite(values), allow_nan=False))
 

@@ -99,6 +99,24 @@ def test_several_people_at_once_or_one_after_the_other_come_out_the_same(
     assert (folder / name / "sub-02" / "manifest.json").is_file()
 
 
+@pytest.mark.slow
+def test_several_settings_make_a_bundle_each(folder: Path) -> None:
+    (folder / "few.toml").write_text(
+        "[decoder]\nkind = 'selected'\nn_selected = 50\n"
+        "[evaluation]\nn_permutations = 100\nn_bootstrap = 100\nn_shuffled = 1\n"
+    )
+    line = _last(
+        hearback(
+            *"calibrate sim --participant 01 --config quick.toml --config few.toml".split(),
+            *"--out settings --json".split(),
+            folder=folder,
+        )
+    )
+    assert len(line["participants"]) == 2
+    assert (folder / "settings/quick/report.html").is_file()
+    assert (folder / "settings/few/report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -108,6 +126,7 @@ def test_several_people_at_once_or_one_after_the_other_come_out_the_same(
         ("calibrate . --out x --config wrong.toml", 2, "Did you mean 'n_folds'"),
         ("calibrate . --out x", 3, "no data set that can be read"),
         ("calibrate --live --stream Cap --out x", 2, "--stimuli"),
+        ("calibrate . --out x --config a.toml --config b/a.toml", 2, "different names"),
         ("evaluate no-such-bundle .", 3, "no-such-bundle"),
         ("simulate --out full", 3, "full"),
         ("simulate --out y --snr -1", 2, "snr"),
