@@ -34,6 +34,13 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def _result(values: dict[str, Any]) -> None:
+    """Write the one JSON object that `--json` promises, last on standard output."""
+    from calibration.json_values import json_values
+
+    typer.echo(json.dumps(json_values(values), allow_nan=False))
+
+
 @contextmanager
 def step_progress(*, quiet: bool) -> Iterator[Update]:
     """Show what is being done on standard error; lines where there is no terminal."""
@@ -89,7 +96,7 @@ def simulate(
     if json_:
         names = [f"sub-{k + 1:02d}" for k in range(people)]
         values = {"out": str(path), "modality": modality, "participants": names, "seed": seed}
-        typer.echo(json.dumps(values))
+        _result(values)
 
 
 def calibrate(
@@ -207,7 +214,7 @@ def _update(
         )
     _say(f"Took {values['windows_taken_in']} windows in, in {values['update_s']:.2f} s: {out}")
     if json_:
-        typer.echo(json.dumps(_finite(values), allow_nan=False))
+        _result(values)
 
 
 def _record_live(settings: Any, *, quiet: bool, **options: Any) -> tuple[Path, Any]:
@@ -269,7 +276,7 @@ def _calibrate_people(
             for job, result in zip(jobs, results, strict=True)
         ]
         values = {**lines[0], "participants": lines} if several else lines[0]
-        typer.echo(json.dumps(_finite(values), allow_nan=False))
+        _result(values)
 
 
 def evaluate(
@@ -298,7 +305,7 @@ def evaluate(
         )
     _tell(result)
     if json_:
-        typer.echo(json.dumps(_finite(result.line()), allow_nan=False))
+        _result(result.line())
 
 
 def _tell(result: Any) -> None:
@@ -317,13 +324,3 @@ def _tell(result: Any) -> None:
     _say(f"Held out: {result.split}. The test was opened {result.facts['test_openings']} times.")
     for warning in (*result.notes, *result.warnings):
         _say(f"Note: {warning}")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value

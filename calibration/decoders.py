@@ -14,6 +14,7 @@ from calibration.report.result import Curve
 from models.errors import SettingError
 from models.ridge.estimator import Ridge
 from models.ridge.selected import SelectedRidge
+from models.ridge.shared import column_correlations
 
 __all__ = [
     "Decoder",
@@ -140,10 +141,7 @@ def held_out_correlation(decoder: Decoder, y: NDArray[np.float64]) -> float | No
         return None
     predicted = np.asarray(held_out, np.float64).reshape(len(y), -1)
     there = np.isfinite(predicted).all(axis=1)
-    p, t = predicted[there], y[there]
-    p, t = p - p.mean(axis=0), t - t.mean(axis=0)
-    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(t, axis=0)
-    return float(np.mean(np.sum(p * t, axis=0) / np.maximum(norm, 1e-12)))
+    return float(np.mean(column_correlations(predicted[there], y[there])))
 
 
 def weight_energy(decoder: Decoder) -> NDArray[np.float64]:

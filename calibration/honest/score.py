@@ -33,6 +33,7 @@ from calibration.honest.scores_record import Scores, verdict
 from calibration.honest.splits import Split, recording_of
 from calibration.scores import Identification, identification, permutation_p
 from models.errors import SettingError
+from models.ridge.shared import column_correlations
 
 __all__ = ["ScoreSettings", "score_everything"]
 
@@ -179,7 +180,7 @@ def score_everything(
     window = _window_level(values, samples, names, settings, rng)
     targets, raw = table.targets[table.own], table.predictions
     centre = np.zeros(values.shape[1]) if train is None else train.y.mean(axis=0)
-    per_dimension = _column_correlations(raw, targets)
+    per_dimension = column_correlations(raw, targets)
     n_way = min(settings.n_way, n_clips)
     top = {f"top{k}_of_{n_way}": (k, n_way) for k in settings.top_k if k < n_way}
     top |= {f"top{k}_of_{n_clips}": (k, n_clips) for k in settings.top_k if k < n_clips}
@@ -380,10 +381,3 @@ def _own_similarity(predictions: Rows, targets: Rows, metric: Metric) -> float:
         np.mean([similarities(p[None], t[None], metric=metric)[0, 0]
                  for p, t in zip(predictions, targets, strict=True)])
     )  # fmt: skip
-
-
-def _column_correlations(predictions: Rows, targets: Rows) -> Rows:
-    """Pearson over rows for each dimension; constant columns count as 0."""
-    p, t = predictions - predictions.mean(axis=0), targets - targets.mean(axis=0)
-    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(t, axis=0)
-    return np.asarray(np.where(norm > 1e-12, np.sum(p * t, axis=0) / np.maximum(norm, 1e-12), 0.0))

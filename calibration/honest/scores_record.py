@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from calibration.json_values import json_values
+
 __all__ = ["Scores", "verdict"]
 
 _WEAK = 0.6  # identification below which "only weakly" is said
@@ -85,7 +87,7 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON; what is not a number becomes None."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = json_values(asdict(self))
         return plain
 
 
@@ -158,13 +160,3 @@ def _warnings(scores: Scores) -> tuple[str, ...]:
     if scores.test_openings > 1:
         found.append(f"The test set was opened {scores.test_openings} times.")
     return tuple(found)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

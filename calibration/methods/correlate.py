@@ -1,4 +1,4 @@
-"""Pearson's correlation of columns over rows, and of predictions that folds hold out."""
+"""Pearson's correlation of predictions that folds hold out."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ridge.folds import Folds
+from models.ridge.shared import column_correlations
 
-__all__ = ["column_correlations", "fold_correlations"]
-
-
-def column_correlations(predicted: NDArray[Any], measured: NDArray[Any]) -> NDArray[np.float64]:
-    """Return Pearson's correlation over rows of each column; 0 for a constant one.
-
-    Parameters
-    ----------
-    predicted, measured : arrays of shape (n, n_columns)
-    """
-    p, m = predicted.astype(np.float64), measured.astype(np.float64)
-    p, m = p - p.mean(axis=0), m - m.mean(axis=0)
-    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(m, axis=0)
-    cross = np.sum(p * m, axis=0)
-    return np.asarray(np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 1e-12))
+__all__ = ["fold_correlations"]
 
 
 def fold_correlations(

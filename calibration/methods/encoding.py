@@ -17,10 +17,10 @@ from calibration.data.samples import Samples
 from calibration.honest.ceiling import NoiseCeiling, noise_ceiling
 from calibration.honest.fdr import significant
 from calibration.honest.permutation import column_permutation_p
-from calibration.methods.correlate import column_correlations
 from models.errors import SettingError
 from models.ridge.estimator import Ridge, check_data
 from models.ridge.folds import make_folds
+from models.ridge.shared import column_correlations
 
 __all__ = [
     "ENCODING_ALPHAS",

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.json_values import json_values
+
 __all__ = ["Curve", "Family", "Region", "Result", "Similarity"]
 
 
@@ -138,16 +140,4 @@ class Result:
 
     def json_text(self) -> str:
         """Return the JSON as text; not a number becomes null."""
-        return json.dumps(_finite(self.to_json()), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+        return json.dumps(json_values(self.to_json()), indent=1, allow_nan=False) + "\n"

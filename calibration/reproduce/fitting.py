@@ -23,6 +23,7 @@ from calibration.honest.testset import TestSet
 from calibration.reproduce.options import ReproduceOptions
 from calibration.scores import identification
 from models.ridge.estimator import Ridge
+from models.ridge.shared import column_correlations
 
 __all__ = ["Fitted", "column_correlation", "controls", "deal", "fit_and_score", "make_decoder"]
 
@@ -164,9 +165,7 @@ def deal(clip: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.int64]:
 
 def column_correlation(predictions: Rows, targets: Rows) -> float:
     """Return Pearson's r over rows, mean over columns; columns that do not vary count as 0."""
-    p, t = predictions - predictions.mean(axis=0), targets - targets.mean(axis=0)
-    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(t, axis=0)
-    return float(np.mean(np.sum(p * t, axis=0) / np.where(norm > 1e-12, norm, np.inf)))
+    return float(np.mean(column_correlations(predictions, targets)))
 
 
 def _identify(predictions: Rows, samples: Samples) -> float:

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from models.errors import SettingError
 from models.ridge.banded_solver import BandedEngine
-from models.ridge.estimator import DEFAULT_ALPHAS, check_data
+from models.ridge.estimator import DEFAULT_ALPHAS, check_alphas, check_data
 from models.ridge.folds import make_folds
 from models.ridge.gram import Array
+from models.ridge.parameters import Parameters
 from models.ridge.path import AlphaPath
 from models.ridge.scoring import HeldOutScores, Metric, best_alphas, check_metric
-from models.ridge.selected import check_alphas
 
 __all__ = ["BandedRidge", "check_bands", "simplex_candidates"]
 
@@ -60,7 +60,7 @@ def simplex_candidates(
     return np.array(rows[: max(1, n_candidates)])
 
 
-class BandedRidge:
+class BandedRidge(Parameters):
     """Ridge whose penalty differs between bands: sum of squares + sum_b (alpha / g_b) |w_b|^2.
 
     With n_candidates weights g on the simplex, and all alphas for each, every target takes the pair
@@ -126,26 +126,6 @@ class BandedRidge:
         self.dtype = dtype
         self.keep_held_out = keep_held_out
         self.random_state = random_state
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of the constructor (scikit-learn's contract)."""
-        return {name: getattr(self, name) for name in _PARAMETERS}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of the constructor.
-
-        Raises
-        ------
-        SettingError
-            If there is none of that name.
-        """
-        for name, value in params.items():
-            if name not in _PARAMETERS:
-                raise SettingError(
-                    f"BandedRidge has no parameter {name!r}; it knows {sorted(_PARAMETERS)}."
-                )
-            setattr(self, name, value)
-        return self
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Search weights and penalties, then fit all samples with the chosen ones.
@@ -298,22 +278,6 @@ class BandedRidge:
         if kept is not None:
             self.held_out_ = kept[:, 0] if self._single else kept
         return which, distinct[best[which, every]]
-
-
-_PARAMETERS = (
-    "bands",
-    "alphas",
-    "weights",
-    "n_candidates",
-    "concentrations",
-    "cv",
-    "alpha_per_target",
-    "fit_intercept",
-    "metric",
-    "dtype",
-    "keep_held_out",
-    "random_state",
-)
 
 
 def check_bands(

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from models.errors import SettingError
 from models.ridge.folds import make_folds
 from models.ridge.gram import Array, is_finite
+from models.ridge.parameters import Parameters
 from models.ridge.path import AlphaPath
 from models.ridge.scoring import (
     HeldOutScores,
@@ -23,13 +24,13 @@ from models.ridge.scoring import (
 from models.ridge.small_systems import blas_threads
 from models.ridge.solver import Engine, NumpyEngine, choose_method
 
-__all__ = ["DEFAULT_ALPHAS", "Ridge", "check_data"]
+__all__ = ["DEFAULT_ALPHAS", "Ridge", "check_alphas", "check_data"]
 
 DEFAULT_ALPHAS = tuple(float(alpha) for alpha in np.logspace(-2, 6, 17))
 _SMALL = 2_500  # samples or features, whichever are fewer
 
 
-class Ridge:
+class Ridge(Parameters):
     """Ridge regression with an unpenalised intercept: argmin |X w + b - y|^2 + alpha |w|^2.
 
     Parameters
@@ -95,36 +96,6 @@ class Ridge:
         self.backend = backend
         self.keep_held_out = keep_held_out
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of the constructor (scikit-learn's contract)."""
-        names = (
-            "alphas",
-            "cv",
-            "alpha_per_target",
-            "fit_intercept",
-            "metric",
-            "solver",
-            "dtype",
-            "backend",
-            "keep_held_out",
-        )
-        return {name: getattr(self, name) for name in names}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of the constructor.
-
-        Raises
-        ------
-        SettingError
-            If there is none of that name.
-        """
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                raise SettingError(f"Ridge has no parameter {name!r}; it knows {sorted(known)}.")
-            setattr(self, name, value)
-        return self
-
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn's tools, which alone ask, what kind of estimator this is."""
         # Imported by name: nothing here needs scikit-learn.
@@ -153,7 +124,7 @@ class Ridge:
             If the backend cannot be had.
         """
         x, targets = check_data(X, y, dtype=self.dtype)
-        alphas = _check_alphas(self.alphas)
+        alphas = check_alphas(self.alphas)
         check_metric(self.metric)
         if self.solver not in ("auto", "folds", "blocks"):
             raise SettingError(f"Expected solver 'auto', 'folds' or 'blocks', got {self.solver!r}.")
@@ -298,7 +269,14 @@ def check_data(
     return features, targets
 
 
-def _check_alphas(alphas: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
+def check_alphas(alphas: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return penalties as an array.
+
+    Raises
+    ------
+    SettingError
+        If there is none, or one is negative or not finite.
+    """
     values = np.asarray(alphas, np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all() or values.min() < 0:
         raise SettingError(f"Expected alphas, a list of numbers of 0 or more, got {alphas!r}.")

@@ -13,20 +13,21 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from models.errors import SettingError
-from models.ridge.estimator import check_data
+from models.ridge.estimator import check_alphas, check_data
 from models.ridge.folds import Folds, make_folds
 from models.ridge.gram import column_means
+from models.ridge.parameters import Parameters
 from models.ridge.scoring import HeldOutScores, Metric, best_alphas, check_metric
 from models.ridge.selected_solver import GramSource, InterceptKind, Shrinkage, fit_parts, score_part
 from models.ridge.selection import Array, Columns, Rows, select_in_parts
 from models.ridge.small_systems import usable_cores
 
-__all__ = ["SelectedRidge", "check_alphas"]
+__all__ = ["SelectedRidge"]
 
 _ALPHAS = tuple(float(alpha) for alpha in np.logspace(2, 7, 20))
 
 
-class SelectedRidge:
+class SelectedRidge(Parameters):
     """Ridge regression of each target on its `n_selected` most correlated features.
 
     In each training part, features are ordered by |Pearson r| with the target over that part alone,
@@ -100,26 +101,6 @@ class SelectedRidge:
         self.penalise_bias = penalise_bias
         self.keep_held_out = keep_held_out
         self.n_threads = n_threads
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of the constructor (scikit-learn's contract)."""
-        return {name: getattr(self, name) for name in _PARAMETERS}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of the constructor.
-
-        Raises
-        ------
-        SettingError
-            If there is none of that name.
-        """
-        for name, value in params.items():
-            if name not in _PARAMETERS:
-                raise SettingError(
-                    f"SelectedRidge has no parameter {name!r}; it knows {sorted(_PARAMETERS)}."
-                )
-            setattr(self, name, value)
-        return self
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Select and fit, and before that choose the penalties if there are several.
@@ -248,34 +229,6 @@ class SelectedRidge:
         if n_threads < 1:
             raise SettingError(f"Expected n_threads of at least 1, got {self.n_threads}.")
         return min(int(self.n_selected), n_features), int(n_threads)
-
-
-_PARAMETERS = (
-    "n_selected",
-    "alphas",
-    "cv",
-    "alpha_per_target",
-    "fit_intercept",
-    "metric",
-    "dtype",
-    "penalise_bias",
-    "keep_held_out",
-    "n_threads",
-)
-
-
-def check_alphas(alphas: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return penalties as an array.
-
-    Raises
-    ------
-    SettingError
-        If there is none, or one is negative or not finite.
-    """
-    values = np.asarray(alphas, np.float64)
-    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all() or values.min() < 0:
-        raise SettingError(f"Expected alphas, a list of numbers of 0 or more, got {alphas!r}.")
-    return values
 
 
 def _fold_order(folds: Folds, n: int) -> NDArray[np.intp]:

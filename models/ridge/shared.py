@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,10 +106,15 @@ def ridge_predictions(
     return np.stack([left @ resolvent.solve(right, alpha) + offset for alpha in alphas])
 
 
-def column_correlations(
-    prediction: NDArray[np.float64], target: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the Pearson correlation over rows for each column; constant columns count as 0."""
-    p, t = prediction - prediction.mean(axis=0), target - target.mean(axis=0)
-    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(t, axis=0)
-    return np.asarray(np.where(norm > 1e-12, np.sum(p * t, axis=0) / np.maximum(norm, 1e-12), 0.0))
+def column_correlations(predicted: NDArray[Any], measured: NDArray[Any]) -> NDArray[np.float64]:
+    """Return Pearson's correlation over rows of each column; 0 for a constant one.
+
+    Parameters
+    ----------
+    predicted, measured : arrays of shape (n, n_columns)
+    """
+    p, m = np.asarray(predicted, np.float64), np.asarray(measured, np.float64)
+    p, m = p - p.mean(axis=0), m - m.mean(axis=0)
+    norm = np.linalg.norm(p, axis=0) * np.linalg.norm(m, axis=0)
+    cross = np.sum(p * m, axis=0)
+    return np.asarray(np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 1e-12))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from himalaya.ridge import RidgeCV
 
-from calibration.methods.correlate import column_correlations, fold_correlations
+from calibration.methods.correlate import fold_correlations
 from calibration.methods.encoding import (
     cross_validated_r,
     encode_samples,
@@ -22,6 +22,7 @@ from calibration.simulate.anatomy import head
 from models.errors import SettingError
 from models.ridge.estimator import Ridge
 from models.ridge.folds import group_folds
+from models.ridge.shared import column_correlations
 from tests.calibration.methods.people import identified, person_samples
 
 LISTENER = SimulationSettings(
