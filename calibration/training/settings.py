@@ -63,7 +63,7 @@ class SoundsSettings:
 class EncoderSettings(StageSettings):
     """Sounds and captions into one space."""
 
-    steps: int = 3_000
+    steps: int = 2_000
     batch: int = 64
     temperature: float = 0.07  # where it starts; it is learned
     pair_weight: float = 0.5  # two stretches of one sound belong together
@@ -75,7 +75,7 @@ class EncoderSettings(StageSettings):
 class CodecSettings(StageSettings):
     """Mel frames to latents and back."""
 
-    steps: int = 14_000
+    steps: int = 10_000
     batch: int = 32
     rate: float = 1.5e-3
     kl_weight: float = 1e-4  # [?] generation.md names 1e-2 to 1e-4
@@ -87,7 +87,7 @@ class CodecSettings(StageSettings):
 class TokensSettings(StageSettings):
     """Masked autoencoder."""
 
-    steps: int = 4_000
+    steps: int = 3_000
     batch: int = 32
     seen: float = 0.25  # share of patches that the encoder sees
     whole: float = 0.25  # share of steps in which it sees all, as it will when it is used
@@ -97,7 +97,7 @@ class TokensSettings(StageSettings):
 class VocoderSettings(StageSettings):
     """Mel frames to sound; the adversarial part begins after `plain` of the steps."""
 
-    steps: int = 30_000
+    steps: int = 20_000
     batch: int = 12
     frames: int = 64  # of a stretch
     plain: float = 0.7
@@ -111,7 +111,7 @@ class VocoderSettings(StageSettings):
 class GeneratorSettings(StageSettings):
     """Flow matching."""
 
-    steps: int = 24_000
+    steps: int = 12_000
     batch: int = 64
     rate: float = 1e-3
     warmup: int = 500
