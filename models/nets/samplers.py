@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from models.errors import SettingError
 
-__all__ = ["Sampler", "Velocity", "euler", "heun", "ping_pong", "uniform_times"]
+__all__ = ["Moment", "Sampler", "Velocity", "euler", "heun", "ping_pong", "uniform_times"]
 
-Velocity = Callable[[Tensor, float], Tensor]
+Moment = float | Tensor
+"""A number, or a tensor of shape () where the moments are inputs of a graph."""
+
+Velocity = Callable[[Tensor, Any], Tensor]
+"""(x, moment) to d x / d time."""
 
 
 class Sampler(Protocol):
     """How every sampler is called."""
 
     def __call__(
-        self, velocity: Velocity, x: Tensor, times: Sequence[float], *, noise: Sequence[Tensor]
+        self, velocity: Velocity, x: Tensor, times: Sequence[Moment], *, noise: Sequence[Tensor]
     ) -> Tensor:
         """Return the latents at the last of the times."""
         ...
@@ -43,7 +47,7 @@ def uniform_times(steps: int) -> tuple[float, ...]:
 
 
 def euler(
-    velocity: Velocity, x: Tensor, times: Sequence[float], *, noise: Sequence[Tensor] = ()
+    velocity: Velocity, x: Tensor, times: Sequence[Moment], *, noise: Sequence[Tensor] = ()
 ) -> Tensor:
     """Follow the velocity in straight pieces; one evaluation a step, no noise is used.
 
@@ -53,7 +57,7 @@ def euler(
         (x, time) to d x / d time.
     x : Tensor
         Noise of unit variance, any shape.
-    times : sequence of float
+    times : sequence of float or Tensor
         From 0 to 1; see `uniform_times`.
     noise : sequence of Tensor
         Not used.
@@ -64,7 +68,7 @@ def euler(
 
 
 def heun(
-    velocity: Velocity, x: Tensor, times: Sequence[float], *, noise: Sequence[Tensor] = ()
+    velocity: Velocity, x: Tensor, times: Sequence[Moment], *, noise: Sequence[Tensor] = ()
 ) -> Tensor:
     """Follow the mean of the velocities at both ends of a piece; two evaluations a step.
 
@@ -78,7 +82,7 @@ def heun(
 
 
 def ping_pong(
-    velocity: Velocity, x: Tensor, times: Sequence[float], *, noise: Sequence[Tensor]
+    velocity: Velocity, x: Tensor, times: Sequence[Moment], *, noise: Sequence[Tensor]
 ) -> Tensor:
     """Jump to the sound, go back to the next moment with fresh noise, and so on.
 
@@ -103,5 +107,6 @@ def ping_pong(
         )
     for step, (now, then) in enumerate(pairwise(times)):
         sound = x + (1.0 - now) * velocity(x, now)
-        x = sound if then >= 1.0 else (1.0 - then) * noise[step] + then * sound
+        last = step == len(times) - 2
+        x = sound if last else (1.0 - then) * noise[step] + then * sound
     return x

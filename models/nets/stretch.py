@@ -1,0 +1,419 @@
+"""One stretch of the small generator as one graph of tensors, and a generator around it.
+
+The window that the denoiser sees is 32 frames of what was heard, the frames of the stretch, and
+those that are made beyond it and held back. The first frames of a stretch are blended with what the
+last one held back for them; all go through the codec's decoder and the vocoder, whose memory goes
+in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.errors import SettingError
+from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec, to_log
+from models.nets.dit import TOKEN_DIM, Denoiser
+from models.nets.samplers import Moment, euler, ping_pong
+from models.nets.sizes import LATENT, SizeName, make_codec, make_denoiser, make_vocoder
+from models.nets.vocoder import HOP, Vocoder
+from models.stretch import (
+    CONDITION_DIM,
+    GeneratorInput,
+    GeneratorSpec,
+    GeneratorState,
+)
+from models.stretch_inputs import check_length, check_noise, check_state, stretch_arrays
+
+__all__ = [
+    "PREFIX",
+    "STRETCHES",
+    "WINDOW",
+    "GeneratorNets",
+    "SamplerName",
+    "StretchGraph",
+    "TorchGenerator",
+    "random_nets",
+    "small_spec",
+]
+
+WINDOW = 64  # latent frames that the denoiser was trained on, at most
+PREFIX = 32  # of which so many may be known
+STRETCHES = (4, 8, 16, 28)
+
+SamplerName: TypeAlias = Literal["ping_pong", "euler"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneratorNets:
+    """The networks that take a condition to sound."""
+
+    size: SizeName
+    codec: Codec
+    denoiser: Denoiser
+    vocoder: Vocoder
+
+
+def small_spec(
+    size: SizeName,
+    *,
+    steps: int,
+    stretches: Sequence[int] = STRETCHES,
+    held: int = 4,
+) -> GeneratorSpec:
+    """Return what a small generator is.
+
+    Parameters
+    ----------
+    size : {"tiny", "small"}
+    steps : int
+    stretches : sequence of int
+        Lengths, latent frames.
+    held : int
+        Frames held back.
+
+    Raises
+    ------
+    SettingError
+        If a stretch and what is held back do not fit into the window beside one known frame.
+    """
+    if max(stretches, default=0) + held >= WINDOW:
+        raise SettingError(
+            f"The longest stretch and what is held back have at most {WINDOW - 1} frames, got "
+            f"{max(stretches)} and {held}."
+        )
+    return GeneratorSpec(
+        family="small",
+        size=size,
+        steps=steps,
+        stretches=tuple(stretches),
+        held=held,
+        conditions=("vector", "tokens"),
+        startable=True,
+        latent=(LATENT,),
+        delay_samples=Vocoder.lookahead * HOP,
+    )
+
+
+class StretchGraph(nn.Module):
+    """Condition, noise and state to sound and the state after it; everything else is fixed.
+
+    Inputs, float32, batch 1: `vector` (1, 512); `tokens` (1, n + held, 768), one for each new
+    frame; `noise` (draws, 1, window, 32); `start` (1, n + held, 32); `times` (steps + 1,), rising
+    to 1; then the state in the order of `state_names`. Outputs: `sound` (1, 640 n), then the state.
+
+    Known frames are at the end of `prefix`, `known` is 1 there. What stands before them is unknown
+    and made anew in each stretch, as in training; its noise is part of `noise`.
+
+    Parameters
+    ----------
+    nets : GeneratorNets
+    n_frames : int
+        Of the stretch.
+    steps : int
+        Network evaluations.
+    held : int
+        Frames held back.
+    sampler : {"ping_pong", "euler"}
+        The first for a distilled denoiser; it draws noise for each step.
+    guidance : float
+        Classifier-free guidance (arXiv:2207.12598, eq. 6); 1 is none, others cost twice the time.
+        A distilled denoiser has it built in.
+    """
+
+    def __init__(
+        self,
+        nets: GeneratorNets,
+        *,
+        n_frames: int,
+        steps: int,
+        held: int = 4,
+        sampler: SamplerName = "ping_pong",
+        guidance: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.codec, self.denoiser, self.vocoder = nets.codec, nets.denoiser, nets.vocoder
+        self.n_frames, self.steps, self.held = n_frames, steps, held
+        self.prefix = min(PREFIX, WINDOW - n_frames - held)
+        self.window = self.prefix + n_frames + held
+        self.draws = steps if sampler == "ping_pong" else 1
+        self.guidance = guidance
+        self._sampler = ping_pong if sampler == "ping_pong" else euler
+        self._n_decoder = len(self.codec.decoder.convolutions())
+        # Rising shares of the new frames where both the old and the new stretch made one.
+        rise = torch.arange(1, held + 1, dtype=torch.float32) / (held + 1)
+        self.register_buffer("rise", rise.reshape(1, held, 1), persistent=False)
+        self.rise: Tensor
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in order."""
+        return [
+            *("vector", "tokens", "noise", "start", "times"),
+            *(f"state.{name}" for name in self.state_names),
+        ]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return ["sound", *(f"next.{name}" for name in self.state_names)]
+
+    @property
+    def state_names(self) -> list[str]:
+        """Names of the parts of the state, in order."""
+        vocoder = len(self.vocoder.initial_state())
+        return [
+            *("prefix", "known", "held"),
+            *(f"decoder{i}" for i in range(self._n_decoder)),
+            *(f"vocoder{i}" for i in range(vocoder)),
+        ]
+
+    def initial_state(self) -> list[Tensor]:
+        """Return the state before the first stretch: silence was heard, no latent is known."""
+        silence = self.codec.silence
+        return [
+            silence.expand(1, PREFIX, -1).clone(),
+            torch.zeros(1, PREFIX, device=silence.device),
+            torch.zeros(1, self.held, self.codec.latent, device=silence.device),
+            *self._after_silence(),
+        ]
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Return inputs of the right shapes: no condition, no noise, the first state."""
+        latent, made = self.codec.latent, self.n_frames + self.held
+        device = self.codec.silence.device
+        return (
+            torch.zeros(1, CONDITION_DIM, device=device),
+            torch.zeros(1, made, TOKEN_DIM, device=device),
+            torch.zeros(self.draws, 1, self.window, latent, device=device),
+            torch.zeros(1, made, latent, device=device),
+            torch.linspace(0.0, 1.0, self.steps + 1, device=device),
+            *self.initial_state(),
+        )
+
+    def forward(
+        self,
+        vector: Tensor,
+        tokens: Tensor,
+        noise: Tensor,
+        start: Tensor,
+        times: Tensor,
+        *state: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return the sound of the stretch and the state after it."""
+        prefix, known, before, *rest = state
+        made = self.latents(vector, tokens, noise, start, times, prefix=prefix, known=known)
+        # Nothing is held back before the first stretch; then no frame is known either.
+        share = 1.0 - known[:, -1:, None] * (1.0 - self.rise)
+        head = share * made[:, : self.held] + (1.0 - share) * before
+        made = torch.cat([head, made[:, self.held :]], dim=1)
+        new, after = made[:, : self.n_frames], made[:, self.n_frames :]
+        sound, memory = self.decode(new, rest)
+        ones = torch.ones_like(known[:, :1]).expand(-1, self.n_frames)
+        return (
+            sound,
+            torch.cat([prefix, new], dim=1)[:, -PREFIX:],
+            torch.cat([known, ones], dim=1)[:, -PREFIX:],
+            after,
+            *memory,
+        )
+
+    def latents(
+        self,
+        vector: Tensor,
+        tokens: Tensor,
+        noise: Tensor,
+        start: Tensor,
+        times: Tensor,
+        *,
+        prefix: Tensor,
+        known: Tensor,
+    ) -> Tensor:
+        """Return what the sampler makes of the frames of the stretch and those held back.
+
+        Returns
+        -------
+        made : Tensor of shape (1, n + held, 32)
+        """
+        prefix, known = prefix[:, -self.prefix :], known[:, -self.prefix :]
+        made = self.n_frames + self.held
+        clean = torch.cat([prefix, torch.zeros_like(start)], dim=1)
+        mask = torch.cat([known, torch.zeros_like(start[..., 0])], dim=1)
+        words = torch.cat([torch.zeros_like(tokens[:, :1]).expand(-1, self.prefix, -1), tokens], 1)
+        given = {"condition": vector, "tokens": words, "clean": clean, "known": mask}
+        first = times[0]
+        x = (1.0 - first) * noise[0] + first * torch.cat([prefix, start], dim=1)
+        moments: list[Moment] = [times[i] for i in range(self.steps)]
+        x = self._sampler(self._velocity(given), x, [*moments, 1.0], noise=[*noise[1:].unbind()])
+        return x[:, self.window - made :]
+
+    def decode(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the sound, (1, 640 n), of latents (1, n, 32), and the memory of the networks."""
+        mel, decoder = self.scaled_mel(latents, memory[: self._n_decoder])
+        blocks, vocoder = self.vocoder.step(mel, list(memory[self._n_decoder :]))
+        return blocks.flatten(1), [*decoder, *vocoder]
+
+    def scaled_mel(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return mel frames on the networks' scale, (1, 4 n, 64), and the decoder's memory."""
+        codec = self.codec
+        frames, after = codec.decoder.step(latents * codec.spread + codec.centre, list(memory))
+        return frames.float().reshape(1, FRAMES_PER_LATENT * latents.shape[1], N_MELS), after
+
+    def log_mel(self, latents: Tensor, memory: Sequence[Tensor]) -> Tensor:
+        """Return log mel frames, (1, 4 n, 64), as the vocoder is given them."""
+        return to_log(self.scaled_mel(latents, memory)[0])
+
+    def _velocity(self, given: dict[str, Tensor]) -> Callable[[Tensor, Moment], Tensor]:
+        free = {
+            **given,
+            "condition": torch.zeros_like(given["condition"]),
+            "tokens": torch.zeros_like(given["tokens"]),
+        }
+
+        def velocity(x: Tensor, time: Moment) -> Tensor:
+            moment = torch.as_tensor(time, device=x.device).reshape(1)
+            with_it: Tensor = self.denoiser(x, moment, **given)
+            if self.guidance == 1.0:
+                return with_it
+            without: Tensor = self.denoiser(x, moment, **free)
+            return without + self.guidance * (with_it - without)
+
+        return velocity
+
+    def _after_silence(self) -> list[Tensor]:
+        """Return the memory of decoder and vocoder after a second of silence."""
+        memory = [*self.codec.decoder.initial_state(), *self.vocoder.initial_state()]
+        silence = self.codec.silence.expand(1, 25, -1)
+        with torch.no_grad():
+            return self.decode(silence, memory)[1]
+
+
+class TorchGenerator:
+    """A small generator run by torch: the reference that exported graphs are compared with.
+
+    Parameters
+    ----------
+    nets : GeneratorNets
+    steps, held, sampler, guidance
+        See `StretchGraph`.
+    stretches : sequence of int
+        Lengths that it makes.
+    """
+
+    def __init__(
+        self,
+        nets: GeneratorNets,
+        *,
+        steps: int = 4,
+        stretches: Sequence[int] = STRETCHES,
+        held: int = 4,
+        sampler: SamplerName = "ping_pong",
+        guidance: float = 1.0,
+    ) -> None:
+        self.spec: GeneratorSpec = small_spec(
+            nets.size, steps=steps, stretches=stretches, held=held
+        )
+        self.graphs = {
+            n: StretchGraph(
+                nets, n_frames=n, steps=steps, held=held, sampler=sampler, guidance=guidance
+            ).eval()
+            for n in self.spec.stretches
+        }
+        some = self.graphs[self.spec.stretches[0]]
+        self.device = some.codec.silence.device
+        self.silence: NDArray[np.float32] = some.codec.silence.cpu().numpy()
+        self._names = some.state_names
+        self._shapes = {k: v.shape for k, v in self.initial_state().items()}
+
+    def noise_shape(self, n_frames: int) -> tuple[int, ...]:
+        """Return the shape of the noise of a stretch: (draws, 1, window, 32)."""
+        check_length(n_frames, self.spec)
+        graph = self.graphs[n_frames]
+        return graph.draws, 1, graph.window, *self.spec.latent
+
+    def initial_state(self) -> GeneratorState:
+        """Return the state before the first stretch."""
+        state = self.graphs[self.spec.stretches[0]].initial_state()
+        return {k: v.cpu().numpy() for k, v in zip(self._names, state, strict=True)}
+
+    @torch.no_grad()
+    def stretch(
+        self,
+        given: GeneratorInput,
+        state: GeneratorState,
+        noise: NDArray[np.float32],
+        *,
+        n_frames: int,
+    ) -> tuple[NDArray[np.float32], GeneratorState]:
+        """Return the next sound and the state after it; see `models.stretch.Generator`."""
+        arrays = stretch_arrays(given, self.spec, n_frames=n_frames, silence=self.silence)
+        arrays["noise"] = check_noise(noise, self.noise_shape(n_frames))
+        check_state(state, self._shapes)
+        arrays |= {f"state.{name}": value for name, value in state.items()}
+        graph = self.graphs[n_frames]
+        inputs = [torch.from_numpy(arrays[name]).to(self.device) for name in graph.input_names]
+        sound, *after = graph(*inputs)
+        return sound[0].cpu().numpy(), {
+            k: v.cpu().numpy() for k, v in zip(self._names, after, strict=True)
+        }
+
+
+def random_nets(size: SizeName = "tiny", *, seed: int = 0) -> GeneratorNets:
+    """Return networks that have learnt nothing, with outputs of the order of 1.
+
+    For latency, export and parity. Layers that begin as zeros are filled: they would hide errors of
+    everything before them.
+
+    Parameters
+    ----------
+    size : {"tiny", "small"}
+    seed : int
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        nets = GeneratorNets(size, make_codec(size), make_denoiser(size), make_vocoder(size))
+        with torch.no_grad():
+            for module in (nets.codec, nets.denoiser, nets.vocoder):
+                for name, value in module.named_parameters():
+                    if value.ndim > 1 and not value.any():
+                        value.normal_(0.0, _fan_in(value) ** -0.5)
+                    elif not value.any() and name.endswith("bias"):
+                        value.normal_(0.0, 0.02)
+                module.eval().requires_grad_(False)
+            _scale(nets)
+    return nets
+
+
+def _fan_in(weight: Tensor) -> int:
+    return max(1, weight[0].numel())
+
+
+def _scale(nets: GeneratorNets) -> None:
+    """Bring mel frames to the range of common sounds and velocities to the order of 1."""
+    codec, denoiser = nets.codec, nets.denoiser
+    x = torch.randn(1, WINDOW, codec.latent)
+    vector = nn.functional.normalize(torch.randn(1, CONDITION_DIM), dim=-1)
+    zeros = torch.zeros(1, WINDOW)
+    velocity = denoiser(
+        x,
+        torch.full((1,), 0.5),
+        condition=vector,
+        tokens=torch.zeros(1, WINDOW, TOKEN_DIM),
+        clean=x,
+        known=zeros,
+    )
+    denoiser.leave.weight.div_(velocity.std())
+    mel = codec.decoder(x)
+    codec.decoder.leave.weight.mul_(0.5 / mel.std())
+    codec.decoder.leave.bias.fill_(1.2)  # of a span where 3 is loud
+    vocoder = nets.vocoder
+    sound = vocoder.sound(codec.decode(x))
+    # The log gain's bias: the sound comes near full scale.
+    gain = torch.log(0.2 / sound.std()).clamp(-4.0, 3.0)
+    vocoder.leave.bias[: len(vocoder.leave.bias) // 3].add_(gain)
