@@ -1,4 +1,4 @@
-"""The sounds that a retrieval bundle can play: written, read, and the nearest one found.
+"""The sounds that a bundle can play or begin from: written, read, and the nearest one found.
 
 Three files: a JSON list of items, one audio file with all sounds one after another (FLAC or WAV,
 16-bit PCM, one channel), and one unit-norm float32 embedding per item.
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle
-from export.manifest import LibraryFiles, RetrievalChain
+from export.chains import DirectChain, LibraryFiles, library_of
 from export.npy import read_npy, write_npy
 from export.search import CosineSearch
 from export.strict_json import parse_object, record_from_json
@@ -135,12 +135,12 @@ def library_files(
 
 
 class Library:
-    """The library of a verified retrieval bundle.
+    """The library of a verified bundle.
 
     Parameters
     ----------
     bundle : Bundle
-        With a retrieval chain.
+        With a retrieval chain, or with a generator that begins from retrieved sounds.
 
     Attributes
     ----------
@@ -158,14 +158,14 @@ class Library:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        chain = _chain(bundle)
-        self.items, self.sample_rate_hz = _read_items(bundle, chain)
-        self.embeddings = _read_embeddings(bundle, chain, len(self.items))
+        files, dim = _files(bundle)
+        self.items, self.sample_rate_hz = _read_items(bundle, files)
+        self.embeddings = _read_embeddings(bundle, files, (len(self.items), dim))
         self._search = CosineSearch(self.embeddings)
         logger.info("Library of %d sounds, search: %s.", len(self.items), self._search.how)
-        self._path = bundle.file(chain.library.audio)
+        self._path = bundle.file(files.audio)
         self._lock = threading.Lock()
-        n_samples = _check_audio(bundle, chain, self.items)
+        n_samples = _check_audio(bundle, files, self.items)
         self._pcm: NDArray[np.float32] | None = None
         if 4 * n_samples <= _PRELOAD_BYTES:
             self._pcm = self._read(0, n_samples)
@@ -238,24 +238,26 @@ def check_library(bundle: Bundle) -> None:
     BundleError
         If they do not.
     """
-    chain = _chain(bundle)
-    items, _ = _read_items(bundle, chain)
-    _read_embeddings(bundle, chain, len(items))
-    _check_audio(bundle, chain, items)
+    files, dim = _files(bundle)
+    items, _ = _read_items(bundle, files)
+    _read_embeddings(bundle, files, (len(items), dim))
+    _check_audio(bundle, files, items)
 
 
-def _chain(bundle: Bundle) -> RetrievalChain:
+def _files(bundle: Bundle) -> tuple[LibraryFiles, int]:
+    """Return the files of the library, and the dimensions of its embeddings."""
     chain = bundle.manifest.chain
-    if not isinstance(chain, RetrievalChain):
+    files = library_of(chain)
+    if files is None or isinstance(chain, DirectChain):
         raise BundleError(
-            f"Bundle {bundle.path.name!r} has a {chain.kind} chain and so no library; "
-            "a retrieval bundle was expected."
+            f"Bundle {bundle.path.name!r} has a {chain.kind} chain without a library; one with a "
+            "library of sounds was expected."
         )
-    return chain
+    return files, chain.embedding.dim
 
 
-def _read_items(bundle: Bundle, chain: RetrievalChain) -> tuple[tuple[LibraryItem, ...], int]:
-    name = chain.library.json
+def _read_items(bundle: Bundle, files: LibraryFiles) -> tuple[tuple[LibraryItem, ...], int]:
+    name = files.json
     where = f"{bundle.path.name}/{name}"
     data = bundle.read(name, max_bytes=_JSON_MAX_BYTES)
     try:
@@ -289,10 +291,11 @@ def _check_items(items: tuple[LibraryItem, ...]) -> None:
             )
 
 
-def _read_embeddings(bundle: Bundle, chain: RetrievalChain, n: int) -> NDArray[np.float32]:
-    name = chain.library.embeddings
+def _read_embeddings(
+    bundle: Bundle, files: LibraryFiles, expected: tuple[int, int]
+) -> NDArray[np.float32]:
+    name = files.embeddings
     where = f"Bundle {bundle.path.name!r}: {name}"
-    expected = (n, chain.embedding.dim)
     data = bundle.read(name, max_bytes=_EMBEDDINGS_MAX_BYTES)
     try:
         values = read_npy(data, dtype=np.dtype("<f4"), ndim=2)
@@ -309,11 +312,11 @@ def _read_embeddings(bundle: Bundle, chain: RetrievalChain, n: int) -> NDArray[n
     return values
 
 
-def _check_audio(bundle: Bundle, chain: RetrievalChain, items: tuple[LibraryItem, ...]) -> int:
+def _check_audio(bundle: Bundle, files: LibraryFiles, items: tuple[LibraryItem, ...]) -> int:
     """Check the header of the audio file against the items; return its length in samples."""
     import soundfile
 
-    name = chain.library.audio
+    name = files.audio
     where = f"Bundle {bundle.path.name!r}: {name}"
     try:
         info: Any = soundfile.info(str(bundle.file(name)))

@@ -1,7 +1,8 @@
 """What a bundle says about itself: frozen records, strict JSON in, plain JSON out.
 
-The words here are those of `manifest.json`; `export.bundle` reads and writes the folder. A manifest
-is refused whole if one number is out of its range: what a participant hears hangs on it.
+The words here are those of `manifest.json`; `export.chains` has those of the decoder chains, and
+`export.bundle` reads and writes the folder. A manifest is refused whole if one number is out of its
+range: what a participant hears hangs on it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from export.chains import (
+    ChainSpec,
+    CoarseToFineChain,
+    DirectChain,
+    EmbeddingSpec,
+    LibraryFiles,
+    RetrievalChain,
+    RetrievedStart,
+    SemanticChain,
+    TokenSpec,
+    VocoderSpec,
+    chain_files,
+    chain_numbers,
+    check_chain,
+)
 from export.strict_json import parse_object, record_from_json
 from models.errors import BundleError, SettingError
-from models.mel import MelSpec
 from models.spec import (
     BandPowerSpec,
     FeatureSpec,
@@ -31,13 +46,17 @@ __all__ = [
     "MANIFEST_MAX_BYTES",
     "SCHEMA",
     "ChainSpec",
+    "CoarseToFineChain",
     "DirectChain",
     "EmbeddingSpec",
     "FileEntry",
     "LibraryFiles",
     "Manifest",
     "RetrievalChain",
+    "RetrievedStart",
+    "SemanticChain",
     "SoundSpec",
+    "TokenSpec",
     "VocoderSpec",
     "check_manifest",
     "manifest_from_json",
@@ -56,57 +75,6 @@ _SUFFIXES = (
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Windows opens these as devices, whatever stands after the dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class VocoderSpec:
-    """How a direct chain turns mel frames into sound."""
-
-    kind: Literal["rtisi-la"] = "rtisi-la"
-    look_ahead: int = 3  # frames
-    iterations: int = 8  # for each frame
-
-
-@dataclass(frozen=True, slots=True)
-class DirectChain:
-    """Features to mel frames to sound."""
-
-    mel: MelSpec
-    frames_per_window: int  # frames that the decoder gives for one window
-    vocoder: VocoderSpec = VocoderSpec()
-    decoder: str = "decoder.onnx"
-    kind: Literal["direct"] = "direct"
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingSpec:
-    """The space that a retrieval chain decodes to."""
-
-    name: str  # e.g. "clap" or "mel-envelope"
-    dim: int
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryFiles:
-    """The files of a library of sounds (`export.library`)."""
-
-    json: str = "library.json"
-    audio: str = "library.flac"
-    embeddings: str = "library.npy"
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalChain:
-    """Features to an embedding to the nearest sound of a library."""
-
-    embedding: EmbeddingSpec
-    library: LibraryFiles = LibraryFiles()
-    crossfade_s: float = 0.05
-    decoder: str = "decoder.onnx"
-    kind: Literal["retrieval"] = "retrieval"
-
-
-ChainSpec: TypeAlias = DirectChain | RetrievalChain
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +185,7 @@ def check_manifest(manifest: Manifest) -> None:
         raise SettingError(
             f"manifest: features of kind {spec.kind!r} do not go with {manifest.modality!r} input."
         )
-    _check_sound(manifest)
+    check_chain(manifest.chain, sample_rate_hz=manifest.sound.sample_rate_hz)
     nyquist = manifest.input.sfreq_hz / 2
     top = spec.low_pass_hz if isinstance(spec, SampleSpec) else 0.0
     if top >= nyquist:
@@ -242,18 +210,7 @@ def _numbers(manifest: Manifest) -> Iterator[_Range]:
     yield "standardise.clip", manifest.standardise.clip, 0, 1e6
     yield "standardise.forget_n", manifest.standardise.forget_n, 1, float("inf")
     yield from _feature_numbers(manifest.features)
-    chain = manifest.chain
-    if isinstance(chain, DirectChain):
-        yield "chain.mel.sample_rate_hz", chain.mel.sample_rate_hz, 1_000, 192_000
-        yield "chain.mel.n_fft", chain.mel.n_fft, 2, 1 << 20
-        yield "chain.mel.n_mels", chain.mel.n_mels, 1, 4_096
-        yield "chain.mel.pad_samples", chain.mel.pad_samples, 0, 1 << 20
-        yield "chain.frames_per_window", chain.frames_per_window, 1, 100_000
-        yield "chain.vocoder.look_ahead", chain.vocoder.look_ahead, 0, 1_000
-        yield "chain.vocoder.iterations", chain.vocoder.iterations, 0, 10_000
-    else:
-        yield "chain.embedding.dim", chain.embedding.dim, 1, 65_536
-        yield "chain.crossfade_s", chain.crossfade_s, 0, 60
+    yield from chain_numbers(manifest.chain)
 
 
 def _feature_numbers(spec: FeatureSpec) -> Iterator[_Range]:
@@ -312,15 +269,6 @@ def _check_input(spec: InputSpec) -> None:
         raise SettingError("manifest: input.mask_sha256 must be 64 hexadecimal digits, or empty.")
 
 
-def _check_sound(manifest: Manifest) -> None:
-    chain, rate = manifest.chain, manifest.sound.sample_rate_hz
-    if isinstance(chain, DirectChain) and chain.mel.sample_rate_hz != rate:
-        raise SettingError(
-            f"manifest: chain.mel.sample_rate_hz is {chain.mel.sample_rate_hz}, but "
-            f"sound.sample_rate_hz is {rate}."
-        )
-
-
 def _check_files(manifest: Manifest) -> None:
     for name, entry in manifest.files.items():
         if not plain_file_name(name):
@@ -332,12 +280,7 @@ def _check_files(manifest: Manifest) -> None:
             raise SettingError(f"manifest: the digest or size of {name!r} cannot be.")
     if len({name.lower() for name in manifest.files}) != len(manifest.files):
         raise SettingError("manifest: two files differ in upper and lower case only.")
-    chain = manifest.chain
-    needed = {"standardise.npy": "standardise.npy", "chain.decoder": chain.decoder}
-    if isinstance(chain, RetrievalChain):
-        needed["chain.library.json"] = chain.library.json
-        needed["chain.library.audio"] = chain.library.audio
-        needed["chain.library.embeddings"] = chain.library.embeddings
+    needed = {"standardise.npy": "standardise.npy", **chain_files(manifest.chain)}
     for where, name in needed.items():
         if name not in manifest.files:
             raise SettingError(f"manifest: {where} is {name[:80]!r}, which is not in its files.")

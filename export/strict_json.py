@@ -108,7 +108,7 @@ def record_from_json(kind: type[Any], values: Any, where: str) -> Any:
     """Make a frozen dataclass from JSON values, each checked against its annotation.
 
     The text "inf" stands for infinity, and only in entries whose default is infinite. A union of
-    dataclasses is told apart by its ``kind``.
+    dataclasses is told apart by its ``kind``; a union with None takes null too.
 
     Raises
     ------
@@ -171,7 +171,13 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
 
 
 def _one_of(records: tuple[Any, ...], value: Any, where: str) -> Any:
-    """Choose the record of a union by the default of its field `kind`."""
+    """Choose the record of a union by the default of its field `kind`; one may be None."""
+    if types.NoneType in records:
+        if value is None:
+            return None
+        records = tuple(record for record in records if record is not types.NoneType)
+        if len(records) == 1:
+            return _typed(records[0], value, where)
     by_kind = {
         next(item.default for item in fields(record) if item.name == "kind"): record
         for record in records

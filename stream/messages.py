@@ -108,12 +108,14 @@ class FeatureWindow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """What a window was decoded to: a mel stretch, or an embedding with its nearest sound."""
+    """What a window was decoded to: a mel stretch, or an embedding with all that goes with it."""
 
-    values: NDArray[np.float32]  # direct: (n_frames, n_mels) ln mel; retrieval: (dim,) unit vector
+    values: NDArray[np.float32]  # direct: (n_frames, n_mels) ln mel; others: (dim,) unit vector
     window: FeatureWindow
-    item: int = -1  # retrieval: index of the nearest sound in the library
-    confidence: float = float("nan")  # retrieval: cosine to that sound
+    item: int = -1  # with a library: index of the nearest sound in it
+    confidence: float = float("nan")  # with a library: cosine to that sound
+    tokens: NDArray[np.float32] | None = None  # coarse-to-fine: (8 steps, 768) from the window's
+    # beginning on, in order of time, then of band
 
 
 @dataclass(frozen=True, slots=True, eq=False)
