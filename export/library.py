@@ -250,8 +250,8 @@ def _files(bundle: Bundle) -> tuple[LibraryFiles, int]:
     files = library_of(chain)
     if files is None or isinstance(chain, DirectChain):
         raise BundleError(
-            f"Bundle {bundle.path.name!r} has a {chain.kind} chain without a library; one with a "
-            "library of sounds was expected."
+            f"Bundle {bundle.path.name!r} has a {chain.kind} chain and no library; one with a "
+            "library of sounds was expected, as every retrieval bundle has it."
         )
     return files, chain.embedding.dim
 

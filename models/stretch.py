@@ -12,6 +12,7 @@ kept back (`GeneratorSpec.held`); the next stretch makes them again and the two 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -127,8 +128,12 @@ class Generator(Protocol):
         ...
 
 
+@lru_cache(maxsize=1024)
 def cover(n_frames: int, stretches: tuple[int, ...]) -> tuple[int, ...]:
-    """Return stretches, longest first, that make at least so many frames with least to spare.
+    """Return stretches that make at least so many frames: with least to spare, then the fewest.
+
+    Longest first; of equally good choices the one with the shortest stretches in it. So what is
+    left after the last of them, and then the next to last, is what they cover themselves.
 
     Parameters
     ----------
@@ -140,11 +145,21 @@ def cover(n_frames: int, stretches: tuple[int, ...]) -> tuple[int, ...]:
     --------
     >>> cover(38, (4, 8, 16, 28))
     (28, 8, 4)
+    >>> cover(7, (4, 8, 16, 28))
+    (8,)
     """
+    if n_frames <= 0:
+        return ()
+    last = n_frames + stretches[0]
+    fewest = [0] + [last] * last  # stretches that make exactly so many frames
+    for total in range(1, last + 1):
+        fewest[total] = 1 + min(
+            (fewest[total - length] for length in stretches if length <= total), default=last
+        )
+    left = next(total for total in range(n_frames, last + 1) if fewest[total] <= total)
     chosen: list[int] = []
-    left = n_frames
-    while left > 0:
-        fitting = [length for length in stretches if length <= left]
-        chosen.append(fitting[-1] if fitting else stretches[0])
-        left -= chosen[-1]
-    return tuple(chosen)
+    while left:
+        shortest = next(s for s in stretches if s <= left and fewest[left - s] + 1 == fewest[left])
+        chosen.append(shortest)
+        left -= shortest
+    return tuple(reversed(chosen))

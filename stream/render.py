@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 from models.mel import MelSpec
+from stream.generator_renderer import GeneratorRenderer
 from stream.library_renderer import LibraryRenderer, SoundList, SoundSource, loudness_gain
 from stream.messages import Condition
 from stream.sound_queue import fade_table
 
 __all__ = [
+    "GeneratorRenderer",
     "LibraryRenderer",
     "MelRenderer",
+    "PiecewiseRenderer",
     "Renderer",
     "SoundList",
     "SoundSource",
@@ -59,6 +62,24 @@ class Renderer(Protocol):
 
         The old sound fades out, and what is rendered next fades in.
         """
+
+
+@runtime_checkable
+class PiecewiseRenderer(Renderer, Protocol):
+    """A renderer that takes its time: the first piece of a long sound can be played meanwhile."""
+
+    @property
+    def cost_s(self) -> float:
+        """What a piece took lately, s: so much sound must wait while one is made."""
+
+    def piece(self, n_samples: int) -> int:
+        """Return how many of the next `n_samples` the first piece has.
+
+        Rendering piece by piece gives the same sound as rendering at once.
+        """
+
+    def warm_up(self) -> None:
+        """Do once all that is slow the first time; leaves no trace in the sound."""
 
 
 class StreamingVocoder(Protocol):
