@@ -1,0 +1,1 @@
+"""How good what a generator makes is: fidelity, conditions, joins, drift, copies."""
