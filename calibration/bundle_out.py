@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -11,24 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from calibration.bundle_decoder import fitted_decoder
+from calibration.bundle_library import LIBRARY_RATE_HZ, bundle_library
 from calibration.config import CalibrationSettings
 from calibration.data.dataset import Dataset
-from calibration.decoders import LinearDecoder
+from calibration.generated.chain import FittedGenerator
 from calibration.outer import Fit
 from calibration.plan import Plan
 from calibration.readers.regions import write_mask
 from calibration.report.page import html_page
 from calibration.report.result import Result
 from calibration.steps import array_digest
-from calibration.stimuli import LABELS, make_stimulus
-from calibration.stimulus_sound import stimulus_sound
 from calibration.summary import versions
 from calibration.target_choice import mel_frames
-from calibration.targets import ClassTargets, EmbeddingTargets, TargetSource
+from calibration.targets import ClassTargets, TargetSource
 from export.bundle import MASK_FILE, save_bundle, standardise_file
-from export.library import LibrarySound, library_files
+from export.library import library_files
 from export.manifest import (
     ChainSpec,
     DirectChain,
@@ -38,18 +36,15 @@ from export.manifest import (
     SoundSpec,
 )
 from export.npy import write_npy
-from export.onnx_linear import linear_onnx, sparse_linear_onnx
 from models.errors import FileError, SettingError
 from models.features import make_extractor
 from models.mel import MelSpec
 from models.spec import InputSpec
 
-__all__ = ["CALIBRATION_FILE", "TARGET_FILE", "decoder_file", "write_bundle"]
+__all__ = ["CALIBRATION_FILE", "TARGET_FILE", "check_out", "write_bundle"]
 
 CALIBRATION_FILE = "calibration.json"  # what `hearback evaluate` needs beyond the manifest
 TARGET_FILE = "target.npy"  # (1 + n, d): mean of the training targets, then the classes
-_RATE_HZ = 16_000
-_CLASS_SOUND_S = 3.0
 _MAX_NAME = 180  # bytes, of 255: names of what lies beside it are longer
 
 
@@ -109,8 +104,11 @@ def write_bundle(
     targets: TargetSource,
     result: Result,
     settings: CalibrationSettings,
+    generated: FittedGenerator | None = None,
 ) -> None:
     """Write the folder, whole or not at all.
+
+    With `generated` the chain ends in its generator, else in mel frames or a library of sounds.
 
     Raises
     ------
@@ -123,16 +121,9 @@ def write_bundle(
     extractor = make_extractor(plan.features, sfreq_hz=run.sfreq_hz, n_channels=run.signal.shape[1])
     hop_s = extractor.hop_samples * run.tr_s
     answer_s = extractor.window_samples * run.tr_s
-    mel = plan.target == "mel"
-    sounds, vectors = (
-        ([], np.zeros((0, 1))) if mel else _library(dataset, plan, fit, targets, settings)
+    chain, chain_files = _chain(
+        dataset, plan, fit, targets, settings, hop_s=hop_s, generated=generated
     )
-    chain: ChainSpec = RetrievalChain(
-        EmbeddingSpec(_plain_name(plan.target), vectors.shape[1]),
-        crossfade_s=min(settings.library.crossfade_s, hop_s / 2),
-    )
-    if mel:
-        chain = DirectChain(mel=MelSpec(), frames_per_window=mel_frames(dataset, plan))
     trained = [
         run
         for run in dataset.of(plan.participant)
@@ -155,11 +146,11 @@ def write_bundle(
         features=plan.features,
         standardise=plan.standardise,
         chain=chain,
-        sound=SoundSpec(_RATE_HZ, hop_s),
+        sound=SoundSpec(LIBRARY_RATE_HZ, hop_s),
         fill_max_s=0.1 if dataset.modality == "eeg" else 0.0,
         # The stretch that is rendered lies in the middle of the one that the window answers to;
         # mel frames are those of its end.
-        lag_s=fit.lag_s + (0.0 if mel else (answer_s - hop_s) / 2.0),
+        lag_s=fit.lag_s + (0.0 if isinstance(chain, DirectChain) else (answer_s - hop_s) / 2.0),
         scores=_scores(result),
         software=versions(),
     )
@@ -177,13 +168,13 @@ def write_bundle(
     if isinstance(targets, ClassTargets):
         rows += [targets.vector(name) for name in classes]
     files: dict[str, bytes | Path] = {
-        "decoder.onnx": _decoder(fit, chain),
+        "decoder.onnx": fitted_decoder(fit, chain),
         "standardise.npy": standardise_file(fit.mean, fit.std),
         CALIBRATION_FILE: (json.dumps(about, indent=1) + "\n").encode(),
         TARGET_FILE: write_npy(np.asarray(rows, "<f8")),
         "report.json": result.json_text().encode(),
         "report.html": html_page(result).encode(),
-        **({} if mel else library_files(sounds, vectors, sample_rate_hz=_RATE_HZ)),
+        **chain_files,
     }
     if space is not None and space.mask.any():
         with tempfile.TemporaryDirectory() as folder:
@@ -192,149 +183,32 @@ def write_bundle(
     save_bundle(out, manifest, files, overwrite=True)
 
 
-def _decoder(fit: Fit, chain: ChainSpec) -> bytes:
-    """Return the decoder as ONNX: sparse where each target has its own few features."""
-    decoder = fit.decoder
-    indices, values = getattr(decoder, "indices_", None), getattr(decoder, "values_", None)
-    if isinstance(decoder, LinearDecoder):
-        indices, values = decoder.indices, decoder.values
-    if indices is None or values is None or isinstance(chain, DirectChain):
-        weights, bias = decoder.weights()
-        return decoder_file(weights, bias, fit.centre, chain)
-    bias = np.atleast_1d(getattr(decoder, "bias", getattr(decoder, "intercept_", 0.0)))
-    n_features = len(fit.mean)
-    return decoder_file(values, bias, fit.centre, chain, indices=indices, n_features=n_features)
-
-
-def decoder_file(
-    weights: NDArray[np.floating],
-    bias: NDArray[np.floating],
-    centre: NDArray[np.float64],
-    chain: ChainSpec,
+def _chain(
+    dataset: Dataset,
+    plan: Plan,
+    fit: Fit,
+    targets: TargetSource,
+    settings: CalibrationSettings,
     *,
-    indices: NDArray[np.intp] | None = None,
-    n_features: int = 0,
-) -> bytes:
-    """Return a linear decoder as the ONNX file of a chain.
-
-    Parameters
-    ----------
-    weights : array of shape (n_features, d), or (d, k) with `indices`
-    bias : array of shape (d,)
-    centre : array of shape (d,)
-        Mean of the training targets; mel frames hold it, an embedding does not.
-    chain : DirectChain or RetrievalChain
-    indices : array of shape (d, k), optional
-        Features of each target, where each has its own few.
-    n_features : int
-        In all, with `indices`.
-    """
-    if indices is not None:
-        return sparse_linear_onnx(indices, weights, bias, n_features=n_features, normalise=True)
-    if isinstance(chain, DirectChain):
-        shape = (chain.frames_per_window, chain.mel.n_mels)
-        return linear_onnx(weights, bias + centre, output="mel", shape=shape)
-    return linear_onnx(weights, bias, normalise=True)
-
-
-def _library(
-    dataset: Dataset, plan: Plan, fit: Fit, targets: TargetSource, settings: CalibrationSettings
-) -> tuple[list[LibrarySound], NDArray[np.float64]]:
-    """Return the sounds that the bundle plays, and where each lies in the decoded space."""
-    if settings.library.folder is not None:
-        return _folder_library(settings, fit, targets)
-    if isinstance(targets, ClassTargets):
-        return _class_library(dataset, fit, targets)
-    names = sorted({str(name) for name in fit.train.clip})
-    longest = round(settings.library.max_s * _RATE_HZ)
-    sounds = [
-        LibrarySound(
-            _short(name),
-            stimulus_sound(dataset.stimuli[name], sample_rate_hz=_RATE_HZ)[:longest],
-            dataset.stimuli[name].label,
-        )
-        for name in names
-    ]
-    stops = [len(sound.pcm) / _RATE_HZ for sound in sounds]
-    vectors = targets.targets(names, np.zeros(len(names)), stops) - fit.centre
-    return sounds, vectors
-
-
-def _folder_library(
-    settings: CalibrationSettings, fit: Fit, targets: TargetSource
-) -> tuple[list[LibrarySound], NDArray[np.float64]]:
-    """Return the sounds of a folder: of any number for an embedding, one or more for each class."""
-    from calibration.library_builder import library_from_folder
-
-    folder = settings.library.folder
-    assert folder is not None
-    if isinstance(targets, EmbeddingTargets):
-        made = library_from_folder(
-            folder, targets.embedder, sample_rate_hz=_RATE_HZ, window_s=settings.library.max_s
-        )
-        return list(made.sounds), np.asarray(made.embeddings, np.float64) - fit.centre
-    from calibration.embedders import make_embedder
-
-    made = library_from_folder(
-        folder,
-        make_embedder("log-mel"),
-        sample_rate_hz=_RATE_HZ,
-        window_s=settings.library.max_s,
-        windows_per_file=1,
+    hop_s: float,
+    generated: FittedGenerator | None,
+) -> tuple[ChainSpec, dict[str, bytes | Path]]:
+    """Return the chain of the manifest, and the files that it needs beside the decoder."""
+    if generated is not None:
+        return generated.chain, generated.files()
+    if plan.target == "mel":
+        return DirectChain(mel=MelSpec(), frames_per_window=mel_frames(dataset, plan)), {}
+    sounds, vectors = bundle_library(dataset, plan, fit, targets, settings)
+    chain = RetrievalChain(
+        EmbeddingSpec(_plain_name(plan.target), vectors.shape[1]),
+        crossfade_s=min(settings.library.crossfade_s, hop_s / 2),
     )
-    assert isinstance(targets, ClassTargets)
-    sounds, vectors = [], []
-    for sound in made.sounds:
-        name = next((c for c in targets.classes if c in (sound.label, Path(sound.name).stem)), None)
-        if name is not None:
-            sounds.append(sound)
-            vectors.append(targets.vector(name) - fit.centre)
-    missing = set(targets.classes) - {
-        name for name in targets.classes for v in vectors
-        if np.array_equal(v, targets.vector(name) - fit.centre)
-    }  # fmt: skip
-    if missing:
-        raise SettingError(
-            f"The library folder {folder.name} has no sound for the classes {sorted(missing)}. "
-            "Name its files or subfolders as the classes."
-        )
-    return sounds, np.asarray(vectors)
-
-
-def _class_library(
-    dataset: Dataset, fit: Fit, targets: ClassTargets
-) -> tuple[list[LibrarySound], NDArray[np.float64]]:
-    """Return a sound for each class: its own where there is one, else one from the procedures."""
-    sounds = []
-    for number, name in enumerate(targets.classes):
-        stimulus = dataset.stimuli.get(_some(dataset, name))
-        if stimulus is not None and stimulus.path is not None:
-            pcm = stimulus_sound(stimulus, sample_rate_hz=_RATE_HZ)
-        else:
-            label = LABELS[number % len(LABELS)]
-            pcm = make_stimulus(label, number // len(LABELS), _CLASS_SOUND_S).pcm
-        sounds.append(LibrarySound(_short(name), pcm, name))
-    return sounds, np.array([targets.vector(name) for name in targets.classes]) - fit.centre
-
-
-def _some(dataset: Dataset, label: str) -> str:
-    """Return a stimulus of a class."""
-    for name, stimulus in dataset.stimuli.items():
-        if label in (stimulus.label, name):
-            return name
-    return label
+    return chain, {**library_files(sounds, vectors, sample_rate_hz=LIBRARY_RATE_HZ)}
 
 
 def _scores(result: Result) -> dict[str, Any]:
     """Return the scores that stand in the manifest: those of the command's last line."""
     return {key: value for key, value in result.line().items() if key != "participant"}
-
-
-def _short(name: str) -> str:
-    """Return a name of at most 200 characters; two that differ at their ends stay different."""
-    if len(name) <= 200:
-        return name
-    return f"{name[:180]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _plain_name(target: str) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "DecoderSettings",
     "EvaluationSettings",
     "FeatureSettings",
+    "GeneratorChoice",
     "LagSettings",
     "LibrarySettings",
     "PeopleSettings",
@@ -180,6 +181,54 @@ class LibrarySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratorChoice:
+    """The generator that makes new sound, where not the sounds of a library are played.
+
+    The embedding of its own encoder is then what is decoded, unless `target.kind` says otherwise;
+    what it makes is scored by its judge, an encoder that it was not trained with.
+    """
+
+    folder: Path | None = None  # as `hearback export` wrote it, or "default"; None: no generator
+    chain: Literal["semantic", "coarse-to-fine"] = "semantic"
+    start: Literal["none", "retrieval"] = "none"  # begin from the nearest sound of the library
+    strength: float = 0.6  # of the start: 1 is all new, 0 the retrieved sound as it is
+    seed: int = 0  # of the noise
+    judge: str | None = None  # an embedder that scores; None: that of the folder
+    scored_strengths: tuple[float, ...] = (0.4, 0.6, 0.8)  # beside the direct sound
+    scored_clips: int = 40  # drawn at random from those that are held out
+    scored_s: float = 10.0  # of generated sound for each clip, at most
+    n_shuffled: int = 1  # decoders of shuffled brains whose sound is generated too
+
+    def __post_init__(self) -> None:
+        every = (self.strength, *self.scored_strengths)
+        _need(all(0 < s <= 1 for s in every), "generator.strength", "above 0 and at most 1", every)
+        _need(0 <= self.seed < 2**63, "generator.seed", "0 or more", self.seed)
+        _need(self.scored_clips >= 3, "generator.scored_clips", "3 or more", self.scored_clips)
+        _need(1 <= self.scored_s <= 600, "generator.scored_s", "1 to 600 s", self.scored_s)
+        _need(0 <= self.n_shuffled <= 100, "generator.n_shuffled", "0 to 100", self.n_shuffled)
+
+    def target(self, kind: str | None) -> str | None:
+        """Return what is decoded: what was asked for, else what the generator is steered by.
+
+        Parameters
+        ----------
+        kind : str, optional
+            The target that the settings name.
+
+        Raises
+        ------
+        SettingError
+            If that is nothing that a generator takes.
+        """
+        if self.folder is not None and kind in ("class", "mel"):
+            raise SettingError(
+                f"A generator takes an embedding of sounds, not the target {kind!r}. Leave "
+                "target.kind out, or the generator."
+            )
+        return kind if kind or self.folder is None else f"generator:{self.folder}"
+
+
+@dataclass(frozen=True, slots=True)
 class PeopleSettings:
     """Other people of the data set, aligned to the one who is decoded; they heard the same clips.
 
@@ -204,6 +253,7 @@ class CalibrationSettings:
     decoder: DecoderSettings = DecoderSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     library: LibrarySettings = LibrarySettings()
+    generator: GeneratorChoice = GeneratorChoice()
     updatable: bool = False  # keep what `calibrate --update` needs
     people: PeopleSettings = PeopleSettings()
 

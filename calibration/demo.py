@@ -10,8 +10,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from calibration.demo_choice import DemoChain, DemoKind, DemoModality, choose_demo, demo_bundle
+from calibration.demo_generated import DecodedConditions, GeneratedDemo, score_generated_demo
 from calibration.demo_score import (
     DemoScore,
     decode_run,
@@ -21,18 +23,15 @@ from calibration.demo_score import (
 )
 from calibration.demo_track import DecodedTrack, StimulusTrack
 from calibration.listener import ListenerProcess, ListenerSettings, simulate
-from export.bundle import load_bundle
+from export.bundle import Bundle, load_bundle
 from models.errors import DeviceError, SettingError, SourceError
 from stream.summary import Summary
 
 __all__ = ["DemoSettings", "DemoSummary", "demo_bundle", "run_demo"]
 
-_SECONDS = {"eeg": 30.0, "fmri": 90.0}
-_NAMES = {"eeg": "EEG", "fmri": "fMRI"}
-_SEGMENT_S = {"eeg": 2.0, "fmri": None}  # None: clip by clip, since the blood is slow
-_TAIL_S = {"eeg": 0.0, "fmri": 2.0}
 _N_FLOORS = 5
-_LEAD_S = 0.1  # nobody acts on this sound: it may be later, and survives a busier machine
+# Nobody acts on this sound: it may be later, and survives a busier machine; blood is slow anyway.
+_LEAD_S = {"eeg": 0.1, "fmri": 0.3}
 _FIND_S = (10.0, 15.0, 30.0)
 
 
@@ -40,29 +39,34 @@ _FIND_S = (10.0, 15.0, 30.0)
 class DemoSettings:
     """What the demo is to do."""
 
-    modality: Literal["eeg", "fmri"] = "eeg"
-    seconds: float | None = None  # None: 30 s of EEG, 90 s of fMRI
+    modality: DemoModality | None = None  # None: see `choose_demo`
+    chain: DemoChain | None = None
+    seconds: float | None = None  # None: that of the kind of demo
     sink: str | None = None  # None: the loudspeaker, or demo.wav where there is none
     out: Path | None = None  # folder of the session; demo.wav goes there too
     seed: int = 0  # of the sounds; never those that the bundle was fitted on
     snr_db: float | None = None  # of the listener; None: that of the bundle; -inf: deaf
     keyboard: bool = True
     display: bool = True
+    bundles: Path | None = None  # folder of demo bundles; None: those that ship
 
     def __post_init__(self) -> None:
-        if self.modality not in _SECONDS:
-            raise SettingError(f"--modality is 'eeg' or 'fmri', got {self.modality!r}.")
-        least = 3.0 if self.modality == "eeg" else 20.0
-        if self.seconds is not None and not least <= self.seconds <= 3_600.0:
+        kind = self.kind
+        if self.seconds is not None and not kind.least_s <= self.seconds <= 3_600.0:
             raise SettingError(
-                f"--seconds for {self.modality} lies between {least:g} and 3,600, "
+                f"--seconds for {kind.modality} lies between {kind.least_s:g} and 3,600, "
                 f"got {self.seconds:g}."
             )
 
     @property
+    def kind(self) -> DemoKind:
+        """Which demo it is."""
+        return choose_demo(self.modality, self.chain, bundles=self.bundles)
+
+    @property
     def length_s(self) -> float:
         """How long the brain is listened to, s."""
-        return _SECONDS[self.modality] if self.seconds is None else self.seconds
+        return self.kind.seconds if self.seconds is None else self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class DemoSummary:
     score: DemoScore | None  # None: too short to say
     first_sound_s: float | None  # from the first sample's stamp to the first decoded sound
     sink: str
+    chain: DemoChain = "direct"
+    generated: GeneratedDemo | None = None  # where a generator made the sound
 
     def to_json(self) -> dict[str, Any]:
         """Return the object to print."""
@@ -89,6 +95,9 @@ class DemoSummary:
         values["n_segments"] = 0 if score is None else score.n_segments
         values["segment_s"] = None if score is None else round(score.segment_s, 3)
         values["floor_shuffled"] = None if score is None else round(score.floor_shuffled, 4)
+        values["chain"] = self.chain
+        if self.generated is not None:
+            values |= self.generated.to_json()
         values["first_sound_s"] = self.first_sound_s
         values["sink"] = self.sink
         return values
@@ -108,12 +117,14 @@ class DemoSummary:
             f"stretch of {s.segment_s:.1f} s resemble what was heard more than another of the "
             f"{s.n_segments} stretches.\n"
             f"The same brain while it heard other sounds: {100 * s.floor_shuffled:.0f} %."
+            + ("" if self.generated is None else f"\n{self.generated.told}")
+            + (
+                ""
+                if s.permutation_p < 0.05
+                else "\nThat is too little to say that anything was decoded; a longer demo says "
+                "more (--seconds)."
+            )
         )
-
-
-def demo_bundle(modality: Literal["eeg", "fmri"]) -> Path:
-    """Return the folder of the shipped bundle."""
-    return Path(__file__).parent / "demo_bundles" / modality
 
 
 def run_demo(
@@ -142,12 +153,14 @@ def run_demo(
     from stream.lsl import configure
 
     configure()
+    kind = settings.kind
+    folder = demo_bundle(kind.chain, bundles=settings.bundles)
     sink, notes = _choose_sink(settings)
     for note in notes:
         on_message(note)
     for find_s in _FIND_S:
         listener = ListenerSettings(
-            modality=settings.modality,
+            modality=kind.modality,
             name=f"hearback-demo-{uuid.uuid4().hex[:8]}",
             source_id=str(uuid.uuid4()),
             seconds=settings.length_s,
@@ -157,16 +170,19 @@ def run_demo(
         # Started first: while it makes up its mind, this process opens the bundle.
         with ListenerProcess(listener) as process:
             on_message(
-                f"A simulated listener ({_NAMES[settings.modality]}) hears "
-                f"{settings.length_s:g} s of sounds. Left: what is heard. Right: what is decoded."
+                f"A simulated listener ({kind.measured_by}) hears {settings.length_s:g} s of "
+                f"sounds. Left: what is heard. Right: what is {kind.told}."
             )
-            bundle = load_bundle(demo_bundle(settings.modality))
+            bundle = load_bundle(folder)
             chain = open_chain(bundle)
             sequence = listener.sequence
             track = StimulusTrack(
                 sequence, sfreq_hz=bundle.manifest.input.sfreq_hz, delay_s=chain.renderer.delay_s
             )
             decoded = DecodedTrack(track, len(sequence.pcm))
+            conditions = DecodedConditions()
+            if kind.modality == "fmri":
+                on_message(_patience(bundle))
             live = LiveSettings(
                 bundle=bundle.path,
                 stream=listener.name,
@@ -174,13 +190,13 @@ def run_demo(
                 seconds=None,
                 out=settings.out,
                 find_s=find_s,
-                lead_s=_LEAD_S,
+                lead_s=_LEAD_S[kind.modality],
                 ended_after_s=1.0,
                 keyboard=settings.keyboard,
                 display=settings.display,
             )
             try:
-                summary = run_live(live, companion=track, observers=[decoded])
+                summary = run_live(live, companion=track, observers=[decoded, conditions])
                 process.check()
                 break
             except SourceError:
@@ -195,18 +211,43 @@ def run_demo(
     segments = segments_of(
         sequence,
         known,
-        segment_s=_SEGMENT_S[settings.modality],
-        tail_s=_TAIL_S[settings.modality],
+        segment_s=kind.segment_s,
+        tail_s=kind.tail_s,
     )
+    if kind.generated:
+        generated = score_generated_demo(
+            bundle,
+            chain,
+            heard=sequence.pcm,
+            played=pcm,
+            segments=segments,
+            conditions=conditions.conditions,
+            listener=listener,
+            on_message=on_message,
+        )
+        score = None if generated is None else generated.direct
+        return DemoSummary(summary, score, decoded.first_sound_s, sink, kind.chain, generated)
     floors = []
     if len(segments) >= 3:
         for k in range(_N_FLOORS):
             other = simulate(replace(listener, seed=settings.seed + 7_000 + k))
             floors.append(decode_run(bundle, chain, other, sequence.pcm, segments))
-    score = score_sound(
-        sequence.pcm, pcm, segments, embedding=library_embedding(bundle), floors=floors
+    embedding = library_embedding(bundle)
+    embed = None if embedding is None else embedding.embed
+    score = score_sound(sequence.pcm, pcm, segments, embed=embed, floors=floors)
+    return DemoSummary(summary, score, decoded.first_sound_s, sink, kind.chain)
+
+
+def _patience(bundle: Bundle) -> str:
+    """Return what happens before anything is heard, and why the sound is so late."""
+    manifest = bundle.manifest
+    window_s = getattr(manifest.features, "window_s", manifest.sound.block_s)
+    late_s = manifest.lag_s + manifest.sound.block_s
+    return (
+        f"A volume comes every {1.0 / manifest.input.sfreq_hz:g} s, and the first window takes "
+        f"{window_s:g} s: until then it is silent. Blood answers late, so each sound renders what "
+        f"was heard {late_s:g} s before; left and right are in step with each other."
     )
-    return DemoSummary(summary, score, decoded.first_sound_s, sink)
 
 
 def _choose_sink(settings: DemoSettings) -> tuple[str, list[str]]:

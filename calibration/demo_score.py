@@ -6,7 +6,7 @@ same score for brains that heard other sounds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,15 @@ from models.standardise import standardise_batch
 from stream.chain import Chain
 from stream.messages import FeatureWindow
 
-__all__ = ["DemoScore", "decode_run", "library_embedding", "score_sound", "segments_of"]
+__all__ = [
+    "DemoScore",
+    "Segments",
+    "decode_run",
+    "library_embedding",
+    "score_sound",
+    "segments_of",
+    "similarity_of",
+]
 
 # Share of a segment that must have been heard. What an overloaded machine left out counts against
 # the score, as silence; only where most of it is missing there is nothing to judge.
@@ -98,7 +106,7 @@ def score_sound(
     decoded: NDArray[np.float32],
     segments: Segments,
     *,
-    embedding: MelStatistics | None,
+    embed: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
     floors: Sequence[NDArray[np.float64]] = (),
     seed: int = 0,
 ) -> DemoScore | None:
@@ -110,19 +118,17 @@ def score_sound(
         On the same time, 16 kHz.
     segments : list of (int, int)
         What is told apart; None is returned for fewer than 3.
-    embedding : MelStatistics, optional
-        Compare segments by their embeddings; without it by their log mel spectrograms, frame by
-        frame, each band's mean over all segments taken off.
+    embed : callable, optional
+        Sound to vector: segments are compared by these; without it by their log mel spectrograms,
+        frame by frame, each band's mean over all segments taken off.
     floors : sequence of arrays of shape (n_segments, n_segments)
         Similarities that brains gave which heard other sounds.
     """
     if len(segments) < 3:
         return None
-    if embedding is not None:
-        rows = [
-            np.array([embedding.embed(pcm[a:b]) for a, b in segments]) for pcm in (decoded, heard)
-        ]
-        similarity = correlations(rows[0], rows[1])
+    if embed is not None:
+        truth = np.array([embed(heard[a:b]) for a, b in segments])
+        similarity = similarity_of(decoded, segments, truth, embed)
     else:
         n = min(b - a for a, b in segments) // MelSpec().hop
         mels = [
@@ -147,6 +153,26 @@ def score_sound(
             else float("nan")
         ),
     )
+
+
+def similarity_of(
+    decoded: NDArray[np.float32],
+    segments: Segments,
+    truth: NDArray[np.floating],
+    embed: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> NDArray[np.float64]:
+    """Return how each segment of a decoded sound (row) resembles what was heard in each (column).
+
+    Parameters
+    ----------
+    decoded : array of shape (n,), float32
+    segments : list of (int, int)
+    truth : array of shape (n_segments, dim)
+        Embeddings of the segments that were heard.
+    embed : callable
+        Sound to vector.
+    """
+    return correlations(np.array([embed(decoded[a:b]) for a, b in segments]), truth)
 
 
 def library_embedding(bundle: Bundle) -> MelStatistics | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.embedding import MelStatistics
 from calibration.runs import Run, clip_at, run_windows
 from calibration.scores import correlations, identification
 from calibration.stimuli import SAMPLE_RATE_HZ
@@ -17,7 +17,21 @@ from models.ridge.shared import LinearFit, fit_shared
 from models.spec import FeatureSpec, StandardiseSpec
 from models.standardise import standardise_batch
 
-__all__ = ["RetrievalFit", "fit_retrieval", "predict_embedding", "score_retrieval"]
+__all__ = [
+    "RetrievalFit",
+    "SoundEmbedding",
+    "fit_retrieval",
+    "predict_embedding",
+    "score_retrieval",
+]
+
+
+class SoundEmbedding(Protocol):
+    """What a sound is to a retrieval chain: `calibration.embedding.MelStatistics` is one."""
+
+    def embed(self, pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embedding of a sound at 16 kHz: (dim,), unit length."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +43,7 @@ class RetrievalFit:
     mean: NDArray[np.float64]  # (n_features,)
     std: NDArray[np.float64]
     linear: LinearFit
-    embedding: MelStatistics
+    embedding: SoundEmbedding
     block_s: float
     lag_s: float
     lag_scores: dict[float, float]  # held-out correlation at each lag that was tried
@@ -38,7 +52,7 @@ class RetrievalFit:
 def fit_retrieval(
     runs: Sequence[Run],
     *,
-    embedding: MelStatistics,
+    embedding: SoundEmbedding,
     features: FeatureSpec,
     block_s: float,
     lags_s: Sequence[float],
@@ -54,8 +68,7 @@ def fit_retrieval(
     ----------
     runs : sequence of Run
         Training runs.
-    embedding : MelStatistics
-        Standardised over the library.
+    embedding : SoundEmbedding
     features : FeatureSpec
     block_s : float
         Length of the stretch that one window renders: its hop, s.
@@ -161,7 +174,7 @@ def _clip_means(
     return np.array([np.asarray(rows[clip == number], np.float64).mean(0) for number in numbers])
 
 
-def _clip_embeddings(run: Run, embedding: MelStatistics) -> NDArray[np.float64]:
+def _clip_embeddings(run: Run, embedding: SoundEmbedding) -> NDArray[np.float64]:
     """Return the embedding of each clip of a run: (n_clips, dim)."""
     vectors = []
     for clip in run.sequence.clips:

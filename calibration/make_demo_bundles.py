@@ -1,6 +1,6 @@
-"""Make the two bundles of `hearback demo` from a seed: `python -m calibration.make_demo_bundles`.
+"""Make the bundles of `hearback demo` from a seed: `python -m calibration.make_demo_bundles`.
 
-Both are fitted on one simulated person who heard ten or twenty minutes of procedural sounds. The
+All are fitted on one simulated person who heard ten or twenty minutes of procedural sounds. The
 scores in their manifests come from other sounds (seeds of their own) heard by the same person.
 """
 
@@ -13,6 +13,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from calibration.demo_recipes import BOLD, EEG, DemoRecipe
 from calibration.embedding import MEL_STATISTICS_NAME, MelStatistics
 from calibration.fit_direct import fit_direct, score_direct
 from calibration.fit_retrieval import fit_retrieval, score_retrieval
+from calibration.generated.demo_bundle import make_generated_bundle
+from calibration.generated.folder import DEFAULT_GENERATOR, generator_folder
 from calibration.listener_bold import BoldListener
 from calibration.listener_eeg import EEG_CHANNELS, EegListener
 from calibration.runs import Run
@@ -51,6 +54,11 @@ _EEG_FEATURES = SampleSpec(
     hop_s=0.04,
 )
 _BOLD_FEATURES = TrMeanSpec(window_s=4.5)
+_GENERATED: dict[str, Literal["semantic", "coarse-to-fine"]] = {
+    "fmri-semantic": "semantic",
+    "fmri-coarse-to-fine": "coarse-to-fine",
+}
+_NAMES = ("eeg", "fmri", *_GENERATED)
 
 
 def make_eeg_bundle(out: Path, *, seed: int, recipe: DemoRecipe = EEG) -> Bundle:
@@ -184,7 +192,7 @@ def _software() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make both bundles."""
+    """Make the bundles; those with generated sound where there is a generator."""
     parser = argparse.ArgumentParser(
         prog="python -m calibration.make_demo_bundles",
         description="Make the bundles of `hearback demo` from a seed.",
@@ -192,13 +200,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "demo_bundles")
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--only", choices=_NAMES, action="append", help="may be given again")
+    parser.add_argument(
+        "--generator", type=Path, default=DEFAULT_GENERATOR, help="folder of an exported generator"
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         check_onnx()  # before minutes of fitting
         chosen.out.mkdir(parents=True, exist_ok=True)
-        make_eeg_bundle(chosen.out / "eeg", seed=chosen.seed)
-        make_bold_bundle(chosen.out / "fmri", seed=chosen.seed)
+        names = chosen.only or _NAMES
+        if "eeg" in names:
+            make_eeg_bundle(chosen.out / "eeg", seed=chosen.seed)
+        if "fmri" in names:
+            make_bold_bundle(chosen.out / "fmri", seed=chosen.seed)
+        # Of all, those that need a generator are left out where there is none.
+        if not chosen.only and not (chosen.generator / "generator.json").is_file():
+            names = ("eeg", "fmri")
+        for name, chain in _GENERATED.items():
+            if name in names:
+                make_generated_bundle(
+                    chosen.out / name,
+                    seed=chosen.seed,
+                    generator=generator_folder(chosen.generator),
+                    chain=chain,
+                    created=_CREATED,
+                    software=_software(),
+                )
     except HearbackError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

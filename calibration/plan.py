@@ -89,7 +89,7 @@ def make_plan(dataset: Dataset, participant: str, settings: CalibrationSettings)
         )
     notes: list[str] = []
     clip_s = float(np.median([event.duration_s for event in events]))
-    target = settings.target.kind or _target(dataset, runs, notes)
+    target = settings.generator.target(settings.target.kind) or _target(dataset, runs, notes)
     evaluation = settings.evaluation
     own_test = {"train", "test"} <= {run.part for run in runs}
     if evaluation.test == "dataset" and not own_test:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from calibration.bundle_out import CALIBRATION_FILE, decoder_file
+from calibration.bundle_decoder import decoder_file
+from calibration.bundle_out import CALIBRATION_FILE
 from calibration.config import CalibrationSettings
 from calibration.decoders import Decoder, LinearDecoder, make_decoder
 from calibration.evaluate import bundle_samples, read_about
@@ -23,7 +24,7 @@ from calibration.plan import Plan
 from calibration.steps import array_digest
 from calibration.whole_file import write_whole
 from export.bundle import load_bundle, save_bundle
-from export.manifest import RetrievalChain
+from export.manifest import DirectChain
 from models.errors import FileError, SettingError
 from models.ridge.estimator import Ridge
 from models.ridge.selected import SelectedRidge
@@ -130,7 +131,7 @@ def update_bundle(
     began = time.perf_counter()
     new = update(state, separate.x[:, 0], separate.y - rows[0])
     chain = bundle.manifest.chain
-    sparse = isinstance(new, SelectedState) and isinstance(chain, RetrievalChain)
+    sparse = isinstance(new, SelectedState) and not isinstance(chain, DirectChain)
     weights, bias = new.values() if isinstance(new, SelectedState) and sparse else new.weights()
     update_s = time.perf_counter() - began
     about["trained_on"] = [*about["trained_on"], *(array_digest(run.signal) for run in heard.runs)]

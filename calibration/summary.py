@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from calibration.data.dataset import Dataset
 from calibration.decoders import weight_energy
+from calibration.generated.scores import GeneratedScores
 from calibration.outer import Fit
 from calibration.plan import Plan
 from calibration.report.result import Curve, Family, Region, Result
@@ -33,6 +34,7 @@ def make_result(
     families: Sequence[Family],
     facts: dict[str, Any],
     settings: dict[str, Any],
+    sound: GeneratedScores | None = None,
 ) -> Result:
     """Return the record of a calibration."""
     energy = weight_energy(fit.decoder)
@@ -71,7 +73,8 @@ def make_result(
         },
         software=versions(),
         warnings=(*dataset.warnings, *scored.warnings),
-        notes=(*plan.notes, *flagged),
+        notes=(*plan.notes, *flagged, *(() if sound is None else sound.notes)),
+        sound=sound,
     )
 
 

@@ -26,6 +26,8 @@ def make_embedder(spec: str, **options: Any) -> Embedder:
     hubert:WHERE             HuBERT, mean of the last hidden layers
     wav2vec2:WHERE           wav2vec 2.0, mean of the last hidden layers
     audiomae:WHERE           AudioMAE's encoder, mean of its patches
+    generator:WHERE          the encoder of a generator: the space that it is steered in
+    generator-judge:WHERE    the same of another seed, to score what the generator makes
     clap-small-random, hubert-small-random, wav2vec2-small-random, audiomae-small-random
                              the same classes, small, with random weights: they have learnt nothing
     =======================  ======================================================================
@@ -33,7 +35,8 @@ def make_embedder(spec: str, **options: Any) -> Embedder:
     Parameters
     ----------
     spec : str
-        A name, or a name, a colon and where the weights are: a folder, a file or a hub id.
+        A name, or a name, a colon and where the weights are: a folder, a file or a hub id; for a
+        generator a folder, or "default" for the one that ships.
     **options
         Of the embedder's class, for example `batch_size`.
 
@@ -65,7 +68,7 @@ def make_embedder(spec: str, **options: Any) -> Embedder:
         )
     make = _MAKERS[kind]()
     allowed = [name for name in inspect.signature(make).parameters if name not in ("self", "place")]
-    if not takes_place:  # there is nothing that the permission could be used for
+    if not takes_place or kind in _NEVER_FETCHED:  # nothing that the permission could be used for
         options = {name: value for name, value in options.items() if name != "download"}
     for name in options:
         if name not in allowed:
@@ -133,6 +136,18 @@ def _audiomae_small() -> Callable[..., Embedder]:
     return small_random_audiomae
 
 
+def _generator() -> Callable[..., Embedder]:
+    from calibration.embedders.generator import load_generator_embedder
+
+    return load_generator_embedder
+
+
+def _generator_judge() -> Callable[..., Embedder]:
+    from calibration.embedders.generator import load_generator_judge
+
+    return load_generator_judge
+
+
 # Imported when chosen: most of them need torch.
 _MAKERS: dict[str, Callable[[], Callable[..., Embedder]]] = {
     "mel-statistics": _mel_statistics,
@@ -141,6 +156,8 @@ _MAKERS: dict[str, Callable[[], Callable[..., Embedder]]] = {
     "hubert": partial(_speech, "hubert"),
     "wav2vec2": partial(_speech, "wav2vec2"),
     "audiomae": _audiomae,
+    "generator": _generator,
+    "generator-judge": _generator_judge,
     "clap-small-random": _clap_small,
     "hubert-small-random": partial(_speech_small, "hubert"),
     "wav2vec2-small-random": partial(_speech_small, "wav2vec2"),
@@ -151,4 +168,7 @@ _WITH_WEIGHTS = {
     "hubert": "FOLDER or hub id",
     "wav2vec2": "FOLDER or hub id",
     "audiomae": "FILE, FOLDER or hub id",
+    "generator": "FOLDER or default",
+    "generator-judge": "FOLDER or default",
 }
+_NEVER_FETCHED = ("generator", "generator-judge")

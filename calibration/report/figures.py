@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.report.result import Curve, Result
+from calibration.report.sound import draw_sound
 from models.errors import SettingError
 
 if TYPE_CHECKING:
@@ -73,6 +74,16 @@ def figures(result: Result) -> list[tuple[str, str, Any]]:
             _scale(result),
         )
     ]
+    if result.sound is not None:
+        made.append(
+            (
+                "Generated sound",
+                "Identification when the sound that was generated is analysed again, by another "
+                "encoder than the one that was decoded to; whiskers are standard errors. Grey: "
+                "controls.",
+                _sound(result),
+            )
+        )
     if len(result.by_label) > 1:
         told = "single presentations" if classes else "the clips"
         few = f", the {_MANY // 2} best and worst" if len(result.by_label) > _MANY else ""
@@ -177,6 +188,13 @@ def _scale(result: Result) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(f"identification (dashed: chance, {chance:g})")
+    return figure
+
+
+def _sound(result: Result) -> Figure:
+    assert result.sound is not None
+    figure, axes = _axes(8.0, 0.8 + 0.26 * len(result.sound.rows))
+    draw_sound(axes, result.sound, colour=_BLUE, control=_GREY)
     return figure
 
 

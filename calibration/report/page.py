@@ -10,6 +10,7 @@ from typing import Any
 
 from calibration.report.figures import figure_png, figures
 from calibration.report.result import Result
+from calibration.report.sound import sound_table
 from calibration.whole_file import write_whole
 
 __all__ = ["html_page", "write_report"]
@@ -119,6 +120,8 @@ def html_page(result: Result) -> str:
     parts += [_list("Warnings", result.warnings), _list("Notes", result.notes)]
     if result.families:
         parts.append(_list("Ways to hold out, in words", [f.told for f in result.families]))
+    if result.sound is not None:
+        parts.append(sound_table(result.sound))
     words = _TOLD | (_TOLD_CLASSES if result.of_classes else {})
     parts.append("<h2>All scores and controls</h2>" + _table(_score_rows(result.scores, words)))
     parts.append("<h2>What was done</h2>" + _table(_fact_rows(result.facts)))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.generated.scores import GeneratedScores
 from calibration.json_values import json_values
 
 __all__ = ["Curve", "Family", "Region", "Result", "Similarity"]
@@ -81,6 +82,7 @@ class Result:
     software: dict[str, str]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    sound: GeneratedScores | None = None  # generated and re-embedded, where there is a generator
 
     @property
     def of_classes(self) -> bool:
@@ -109,6 +111,7 @@ class Result:
             "peak_mb": self.facts.get("peak_mb"),
             "participant": self.participant,
             "verdict": self.verdict,
+            **({} if self.sound is None else self.sound.line()),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -132,6 +135,7 @@ class Result:
             "region_score": self.region_score,
             "families": [asdict(family) for family in self.families],
             "facts": self.facts,
+            "sound": None if self.sound is None else self.sound.to_json(),
             "settings": self.settings,
             "software": self.software,
             "warnings": list(self.warnings),

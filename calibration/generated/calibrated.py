@@ -1,0 +1,230 @@
+"""What a calibration does for a chain that ends in a generator: its library and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.bundle_library import bundle_library
+from calibration.config import CalibrationSettings, GeneratorChoice
+from calibration.data.dataset import Dataset
+from calibration.data.samples import Samples
+from calibration.embedders import make_embedder
+from calibration.embedders.base import Embedder, unit_rows
+from calibration.generated.chain import FittedGenerator
+from calibration.generated.conditions import as_vectors, clip_conditions
+from calibration.generated.folder import generator_folder
+from calibration.generated.scores import GeneratedScores
+from calibration.generated.scoring import HeldOut, SoundScoring, score_generated
+from calibration.generated.start_library import StartLibrary, start_library
+from calibration.outer import Decoded, Fit
+from calibration.plan import Plan
+from calibration.stimulus_sound import stimulus_sound
+from calibration.targets import EmbeddingTargets, TargetSource
+from export.chains import EmbeddingSpec
+from models.errors import SettingError
+from models.stretch import CONDITION_DIM
+from stream.generator_renderer import GeneratorRenderer
+from stream.render import Renderer
+
+__all__ = ["GeneratorEnd", "make_judge"]
+
+_RATE_HZ = 16_000
+
+
+def make_judge(choice: GeneratorChoice, target: str) -> Embedder:
+    """Return what scores the generated sound: never what it was decoded to.
+
+    Raises
+    ------
+    SettingError
+        If the judge is the encoder in whose space was decoded.
+    """
+    assert choice.folder is not None
+    name = choice.judge or f"generator-judge:{choice.folder}"
+    if name == target:
+        raise SettingError(
+            f"generator.judge is {name!r}, the space that is decoded to: a generator that is "
+            "steered by an embedding always pleases it. Name another embedder."
+        )
+    return make_embedder(name)
+
+
+class GeneratorEnd:
+    """The generator of a calibration, opened, with what judges its sound.
+
+    Parameters
+    ----------
+    choice : GeneratorChoice
+        Its `folder` is given.
+    target : str
+        What is decoded.
+
+    Raises
+    ------
+    FileError
+        If there is no such generator.
+    SettingError
+        If generator, target and judge do not go together.
+    """
+
+    def __init__(self, choice: GeneratorChoice, target: str) -> None:
+        from export.generator import open_generator
+
+        assert choice.folder is not None
+        self.choice = choice
+        self.folder = generator_folder(choice.folder)
+        self.generator = open_generator(self.folder)
+        spec = self.generator.spec
+        kind = target.partition(":")[0]
+        wanted = "generator" if spec.family == "small" else "clap"
+        if kind != wanted:
+            raise SettingError(
+                f"The generator {self.folder.name!r} is steered by the embedding {wanted!r}, and "
+                f"the target is {kind!r}. Leave target.kind out, or name another generator."
+            )
+        if choice.start == "retrieval" and not spec.startable:
+            raise SettingError(
+                f"The generator {self.folder.name!r} cannot begin from a retrieved sound. Set "
+                "generator.start to 'none'."
+            )
+        self.judge = make_judge(choice, target)
+
+    def library(
+        self,
+        dataset: Dataset,
+        plan: Plan,
+        fit: Fit,
+        targets: TargetSource,
+        settings: CalibrationSettings,
+    ) -> StartLibrary | None:
+        """Return the sounds to begin from; None where this generator cannot."""
+        if not self.generator.spec.startable:
+            return None
+        sounds, centred = bundle_library(dataset, plan, fit, targets, settings)
+        return start_library(self.folder, sounds, unit_rows(centred + fit.centre))
+
+    def fitted(self, targets: TargetSource, library: StartLibrary | None) -> FittedGenerator:
+        """Return what the bundle gets.
+
+        Raises
+        ------
+        SettingError
+            If the decoded embedding is not one that a generator takes.
+        """
+        if not isinstance(targets, EmbeddingTargets) or targets.dim != CONDITION_DIM:
+            raise SettingError(
+                f"A generator takes embeddings of {CONDITION_DIM} dimensions, got {targets.dim}. "
+                "Leave target.kind out."
+            )
+        choice = self.choice
+        begins = choice.start == "retrieval"
+        return FittedGenerator(
+            self.folder,
+            EmbeddingSpec(targets.embedder.name, targets.dim),
+            seed=choice.seed,
+            library=library if begins else None,
+            strength=choice.strength,
+        )
+
+    def renderer(self, seed: int, library: StartLibrary | None, strength: float) -> Renderer:
+        """Return a renderer at its beginning, as a live session has it."""
+        return GeneratorRenderer(self.generator, seed=seed, start=library, strength=strength)
+
+    def score(
+        self,
+        decoded: Decoded,
+        shuffled: Sequence[NDArray[np.float64]],
+        *,
+        dataset: Dataset,
+        plan: Plan,
+        library: StartLibrary | None,
+        hop_s: float,
+        held: Sequence[frozenset[str]] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> GeneratedScores:
+        """Score the generated sound of what was held out.
+
+        Parameters
+        ----------
+        decoded : Decoded
+            Centred embeddings of held-out windows.
+        shuffled : sequence of arrays of shape (n, d)
+            The same windows by decoders of shuffled brains.
+        dataset : Dataset
+            With the sounds of the clips.
+        plan : Plan
+        library : StartLibrary, optional
+            To begin from; without it only direct sound is made.
+        hop_s : float
+            How long one window's condition sounds.
+        held : sequence of sets of str
+            Clips that were held out together: none of them begins from the sound of another.
+        progress : callable, optional
+
+        Raises
+        ------
+        SettingError
+            If there are fewer than 3 clips.
+        FileError
+            If the sound of a clip cannot be read.
+        """
+        choice, samples = self.choice, decoded.samples
+        options = SoundScoring(
+            strengths=tuple(dict.fromkeys((choice.strength, *choice.scored_strengths))),
+            most_clips=choice.scored_clips,
+            most_s=choice.scored_s,
+            n_shuffled=choice.n_shuffled,
+            n_permutations=plan.evaluation.n_permutations,
+            seed=plan.evaluation.seed,
+        )
+        clips = _drawn(samples, options)
+        whole = samples.y + decoded.centre
+        without = {} if plan.closed else {clip: group for group in held for clip in group}
+        return score_generated(
+            HeldOut(
+                decoded=clip_conditions(as_vectors(decoded.raw, decoded.centre), samples, clips),
+                shuffled=tuple(
+                    clip_conditions(as_vectors(raw, decoded.centre), samples, clips)
+                    for raw in shuffled
+                ),
+                heard=tuple(
+                    stimulus_sound(dataset.stimuli[clip], sample_rate_hz=_RATE_HZ) for clip in clips
+                ),
+                meant=np.array([whole[samples.clip == clip].mean(axis=0) for clip in clips]),
+                each_s=hop_s,
+                without=without,
+            ),
+            chain=choice.chain,
+            generator=self.folder.name,
+            renderer=self.renderer,
+            judge=self.judge,
+            library=library,
+            options=options,
+            progress=progress,
+            notes=_notes(clips, samples, plan),
+        )
+
+
+def _notes(clips: Sequence[str], samples: Samples, plan: Plan) -> list[str]:
+    n = len(np.unique(samples.clip))
+    said = []
+    if len(clips) < n:
+        said.append(f"Sound was generated for {len(clips)} of the {n} clips, drawn at random.")
+    if plan.closed:
+        said.append(
+            "The sounds were known from training: their presentations are averaged, and each may "
+            "begin from itself."
+        )
+    return said
+
+
+def _drawn(samples: Samples, options: SoundScoring) -> list[str]:
+    """Return the clips that are generated, in the order of their names."""
+    clips = np.unique(samples.clip)
+    if len(clips) > options.most_clips:
+        rng = np.random.default_rng([options.seed, 512])
+        clips = np.sort(rng.choice(clips, options.most_clips, replace=False))
+    return [str(clip) for clip in clips]
