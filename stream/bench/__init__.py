@@ -1,0 +1,1 @@
+"""How long a generator takes from a condition to sound, by itself and in a running stream."""
