@@ -21,7 +21,7 @@ from export.bundle import Bundle
 from export.manifest import DirectChain
 from models.errors import BundleError, DeviceError, FileError, SettingError
 
-__all__ = ["Device", "Runner", "TensorInfo", "open_decoder", "open_runner"]
+__all__ = ["Device", "Runner", "TensorInfo", "open_decoder", "open_runner", "open_session"]
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +182,42 @@ def open_runner(
     DeviceError
         If no ONNX Runtime is installed, or it is broken.
     """
+    session, found = open_session(
+        path, device=device, threads=threads, cache_dir=cache_dir, fp16=fp16, verbose=verbose
+    )
+    runner = Runner(session, found)
+    runner.warm_up(1)
+    return runner
+
+
+def open_session(
+    path: str | Path,
+    *,
+    device: Device = "cpu",
+    threads: int = 1,
+    cache_dir: str | Path | None = None,
+    fp16: bool = False,
+    verbose: bool = False,
+    strict: bool = False,
+    cuda_graph: bool = False,
+) -> tuple[Any, Device]:
+    """Return ONNX Runtime's session, and the device that it was made for.
+
+    Parameters
+    ----------
+    path, device, threads, cache_dir, fp16, verbose
+        See `open_runner`.
+    strict : bool
+        Refuse where the device cannot be had, in place of a warning and the CPU.
+    cuda_graph : bool
+        Record the model once and replay it: shapes and places of all tensors must stay as they are.
+        Not on the CPU.
+
+    Raises
+    ------
+    SettingError, FileError, DeviceError
+        As `open_runner`; DeviceError also if `strict` and the device cannot be had.
+    """
     if device not in get_args(Device):
         raise SettingError(f"Unknown device {device!r}; expected one of {list(get_args(Device))}.")
     if threads < 1:
@@ -193,19 +229,21 @@ def open_runner(
     if not verbose:
         runtime.set_default_logger_severity(_SILENT)
     options = _options(runtime, threads, verbose=verbose)
-    session, reason = None, ""
     if device != "cpu":
-        session, reason = _try_device(runtime, file, options, device, cache_dir, fp16=fp16)
-        if session is None:
-            logger.warning(
-                "The model %s runs on the CPU: %s cannot be had (%s).", file.name, device, reason
+        session, reason = _try_device(
+            runtime, file, options, device, cache_dir, fp16=fp16, cuda_graph=cuda_graph
+        )
+        if session is not None:
+            return session, device
+        if strict:
+            raise DeviceError(
+                f"The model {file.name} cannot run on {device}: {reason}. Check nvidia-smi, or "
+                "choose --device cpu."
             )
-    if session is None:
-        device = "cpu"
-        session = _cpu_session(runtime, file, options)
-    runner = Runner(session, device)
-    runner.warm_up(1)
-    return runner
+        logger.warning(
+            "The model %s runs on the CPU: %s cannot be had (%s).", file.name, device, reason
+        )
+    return _cpu_session(runtime, file, options), "cpu"
 
 
 def open_decoder(
@@ -294,14 +332,17 @@ def _try_device(
     cache_dir: str | Path | None,
     *,
     fp16: bool,
+    cuda_graph: bool,
 ) -> tuple[Any, str]:
     """Return a session that runs on the device, or None and the reason."""
     name = _PROVIDERS[device]
     if name not in runtime.get_available_providers():
         return None, "this build of ONNX Runtime has no support for it; install 'hearback[gpu]'"
-    wanted: list[Any] = [(name, _provider_options(device, cache_dir, fp16=fp16))]
+    named = _provider_options(device, cache_dir, fp16=fp16, cuda_graph=cuda_graph)
+    wanted: list[Any] = [(name, named)]
     if device == "tensorrt":  # operations that TensorRT lacks run on CUDA
-        wanted.append((_PROVIDERS["cuda"], _provider_options("cuda", None, fp16=False)))
+        other = _provider_options("cuda", None, fp16=False, cuda_graph=False)
+        wanted.append((_PROVIDERS["cuda"], other))
     try:
         session = runtime.InferenceSession(
             str(file), options, providers=[*wanted, _PROVIDERS["cpu"]]
@@ -315,12 +356,19 @@ def _try_device(
 
 
 def _provider_options(
-    device: Device, cache_dir: str | Path | None, *, fp16: bool
+    device: Device, cache_dir: str | Path | None, *, fp16: bool, cuda_graph: bool
 ) -> dict[str, str]:
     if device == "cuda":
         # The exhaustive search of cuDNN picks by timing, so two starts could differ in last bits.
-        return {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-    options = {"trt_fp16_enable": "1" if fp16 else "0"}
+        return {
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "use_tf32": "0",
+            "enable_cuda_graph": "1" if cuda_graph else "0",
+        }
+    options = {
+        "trt_fp16_enable": "1" if fp16 else "0",
+        "trt_cuda_graph_enable": "1" if cuda_graph else "0",
+    }
     if cache_dir is not None:
         folder = Path(cache_dir)
         folder.mkdir(parents=True, exist_ok=True)

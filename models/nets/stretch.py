@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import SettingError
-from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec, to_log
+from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec
 from models.nets.dit import TOKEN_DIM, Denoiser
 from models.nets.samplers import Moment, euler, ping_pong
 from models.nets.sizes import LATENT, SizeName, make_codec, make_denoiser, make_vocoder
-from models.nets.vocoder import HOP, Vocoder
+from models.nets.vocoder import HOP, N_FFT, Vocoder
 from models.stretch import (
     CONDITION_DIM,
     GeneratorInput,
@@ -33,6 +33,7 @@ from models.stretch_inputs import check_length, check_noise, check_state, stretc
 
 __all__ = [
     "PREFIX",
+    "PROBES",
     "STRETCHES",
     "WINDOW",
     "GeneratorNets",
@@ -40,12 +41,14 @@ __all__ = [
     "StretchGraph",
     "TorchGenerator",
     "random_nets",
+    "randomise",
     "small_spec",
 ]
 
 WINDOW = 64  # latent frames that the denoiser was trained on, at most
 PREFIX = 32  # of which so many may be known
 STRETCHES = (4, 8, 16, 28)
+PROBES = ("velocity", "made", "latents", "mel")
 
 SamplerName: TypeAlias = Literal["ping_pong", "euler"]
 
@@ -125,6 +128,10 @@ class StretchGraph(nn.Module):
     guidance : float
         Classifier-free guidance (arXiv:2207.12598, eq. 6); 1 is none, others cost twice the time.
         A distilled denoiser has it built in.
+    probes : bool
+        Give what stands between the stages too, after the state, as `probe.*`: the velocity at the
+        first moment, the latents that the sampler made, those of the stretch after blending, and
+        their mel frames on the networks' scale. For comparing stage by stage.
     """
 
     def __init__(
@@ -136,6 +143,7 @@ class StretchGraph(nn.Module):
         held: int = 4,
         sampler: SamplerName = "ping_pong",
         guidance: float = 1.0,
+        probes: bool = False,
     ) -> None:
         super().__init__()
         self.codec, self.denoiser, self.vocoder = nets.codec, nets.denoiser, nets.vocoder
@@ -143,7 +151,7 @@ class StretchGraph(nn.Module):
         self.prefix = min(PREFIX, WINDOW - n_frames - held)
         self.window = self.prefix + n_frames + held
         self.draws = steps if sampler == "ping_pong" else 1
-        self.guidance = guidance
+        self.guidance, self.probes = guidance, probes
         self._sampler = ping_pong if sampler == "ping_pong" else euler
         self._n_decoder = len(self.codec.decoder.convolutions())
         # Rising shares of the new frames where both the old and the new stretch made one.
@@ -162,7 +170,8 @@ class StretchGraph(nn.Module):
     @property
     def output_names(self) -> list[str]:
         """Names of the outputs, in order."""
-        return ["sound", *(f"next.{name}" for name in self.state_names)]
+        between = [f"probe.{name}" for name in PROBES] if self.probes else []
+        return ["sound", *(f"next.{name}" for name in self.state_names), *between]
 
     @property
     def state_names(self) -> list[str]:
@@ -208,21 +217,26 @@ class StretchGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Return the sound of the stretch and the state after it."""
         prefix, known, before, *rest = state
-        made = self.latents(vector, tokens, noise, start, times, prefix=prefix, known=known)
+        made, velocity = self.latents(
+            vector, tokens, noise, start, times, prefix=prefix, known=known
+        )
         # Nothing is held back before the first stretch; then no frame is known either.
         share = 1.0 - known[:, -1:, None] * (1.0 - self.rise)
         head = share * made[:, : self.held] + (1.0 - share) * before
-        made = torch.cat([head, made[:, self.held :]], dim=1)
-        new, after = made[:, : self.n_frames], made[:, self.n_frames :]
-        sound, memory = self.decode(new, rest)
+        whole = torch.cat([head, made[:, self.held :]], dim=1)
+        new, after = whole[:, : self.n_frames], whole[:, self.n_frames :]
+        mel, decoder = self.scaled_mel(new, rest[: self._n_decoder])
+        sound, vocoder = self.sound(mel, rest[self._n_decoder :])
         ones = torch.ones_like(known[:, :1]).expand(-1, self.n_frames)
-        return (
+        given = (
             sound,
             torch.cat([prefix, new], dim=1)[:, -PREFIX:],
             torch.cat([known, ones], dim=1)[:, -PREFIX:],
             after,
-            *memory,
+            *decoder,
+            *vocoder,
         )
+        return (*given, velocity, made, new, mel) if self.probes else given
 
     def latents(
         self,
@@ -234,12 +248,14 @@ class StretchGraph(nn.Module):
         *,
         prefix: Tensor,
         known: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Return what the sampler makes of the frames of the stretch and those held back.
 
         Returns
         -------
         made : Tensor of shape (1, n + held, 32)
+        velocity : Tensor of shape (1, n + held, 32)
+            At the first moment.
         """
         prefix, known = prefix[:, -self.prefix :], known[:, -self.prefix :]
         made = self.n_frames + self.held
@@ -250,24 +266,26 @@ class StretchGraph(nn.Module):
         first = times[0]
         x = (1.0 - first) * noise[0] + first * torch.cat([prefix, start], dim=1)
         moments: list[Moment] = [times[i] for i in range(self.steps)]
-        x = self._sampler(self._velocity(given), x, [*moments, 1.0], noise=[*noise[1:].unbind()])
-        return x[:, self.window - made :]
+        velocity = self._velocity(given)
+        seen: list[Tensor] = []
 
-    def decode(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the sound, (1, 640 n), of latents (1, n, 32), and the memory of the networks."""
-        mel, decoder = self.scaled_mel(latents, memory[: self._n_decoder])
-        blocks, vocoder = self.vocoder.step(mel, list(memory[self._n_decoder :]))
-        return blocks.flatten(1), [*decoder, *vocoder]
+        def noted(x: Tensor, time: Moment) -> Tensor:
+            seen.append(velocity(x, time))
+            return seen[-1]
+
+        x = self._sampler(noted, x, [*moments, 1.0], noise=[*noise[1:].unbind()])
+        return x[:, self.window - made :], seen[0][:, self.window - made :]
+
+    def sound(self, mel: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the sound, (1, 160 m), of scaled mel (1, m, 64), and the vocoder's memory."""
+        blocks, after = self.vocoder.step(mel, list(memory))
+        return blocks.flatten(1), after
 
     def scaled_mel(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return mel frames on the networks' scale, (1, 4 n, 64), and the decoder's memory."""
         codec = self.codec
         frames, after = codec.decoder.step(latents * codec.spread + codec.centre, list(memory))
         return frames.float().reshape(1, FRAMES_PER_LATENT * latents.shape[1], N_MELS), after
-
-    def log_mel(self, latents: Tensor, memory: Sequence[Tensor]) -> Tensor:
-        """Return log mel frames, (1, 4 n, 64), as the vocoder is given them."""
-        return to_log(self.scaled_mel(latents, memory)[0])
 
     def _velocity(self, given: dict[str, Tensor]) -> Callable[[Tensor, Moment], Tensor]:
         free = {
@@ -288,10 +306,10 @@ class StretchGraph(nn.Module):
 
     def _after_silence(self) -> list[Tensor]:
         """Return the memory of decoder and vocoder after a second of silence."""
-        memory = [*self.codec.decoder.initial_state(), *self.vocoder.initial_state()]
         silence = self.codec.silence.expand(1, 25, -1)
         with torch.no_grad():
-            return self.decode(silence, memory)[1]
+            mel, decoder = self.scaled_mel(silence, self.codec.decoder.initial_state())
+            return [*decoder, *self.sound(mel, self.vocoder.initial_state())[1]]
 
 
 class TorchGenerator:
@@ -365,10 +383,7 @@ class TorchGenerator:
 
 
 def random_nets(size: SizeName = "tiny", *, seed: int = 0) -> GeneratorNets:
-    """Return networks that have learnt nothing, with outputs of the order of 1.
-
-    For latency, export and parity. Layers that begin as zeros are filled: they would hide errors of
-    everything before them.
+    """Return networks that have learnt nothing; see `randomise`.
 
     Parameters
     ----------
@@ -378,20 +393,31 @@ def random_nets(size: SizeName = "tiny", *, seed: int = 0) -> GeneratorNets:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         nets = GeneratorNets(size, make_codec(size), make_denoiser(size), make_vocoder(size))
-        with torch.no_grad():
-            for module in (nets.codec, nets.denoiser, nets.vocoder):
-                for name, value in module.named_parameters():
-                    if value.ndim > 1 and not value.any():
-                        value.normal_(0.0, _fan_in(value) ** -0.5)
-                    elif not value.any() and name.endswith("bias"):
-                        value.normal_(0.0, 0.02)
-                module.eval().requires_grad_(False)
-            _scale(nets)
+    randomise(nets, seed=seed)
     return nets
 
 
-def _fan_in(weight: Tensor) -> int:
-    return max(1, weight[0].numel())
+def randomise(nets: GeneratorNets, *, seed: int = 0) -> None:
+    """Bring untrained networks to outputs of the order of 1, for latency, export and parity.
+
+    Layers that begin as zeros are filled: they would hide errors of everything before them.
+
+    Parameters
+    ----------
+    nets : GeneratorNets
+        Changed in place; frozen, in evaluation mode.
+    seed : int
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in (nets.codec, nets.denoiser, nets.vocoder):
+            for value in module.parameters():
+                if value.ndim > 1:
+                    empty = ~value.flatten(1).any(dim=1)
+                    filling = torch.randn_like(value) * 0.5 * value[0].numel() ** -0.5
+                    value[empty] = filling[empty]
+            module.eval().requires_grad_(False)
+        _scale(nets)
 
 
 def _scale(nets: GeneratorNets) -> None:
@@ -414,6 +440,6 @@ def _scale(nets: GeneratorNets) -> None:
     codec.decoder.leave.bias.fill_(1.2)  # of a span where 3 is loud
     vocoder = nets.vocoder
     sound = vocoder.sound(codec.decode(x))
-    # The log gain's bias: the sound comes near full scale.
+    # The log gains' bias: the sound comes near full scale.
     gain = torch.log(0.2 / sound.std()).clamp(-4.0, 3.0)
-    vocoder.leave.bias[: len(vocoder.leave.bias) // 3].add_(gain)
+    vocoder.leave.bias[: N_FFT // 2 + 1].add_(gain)
