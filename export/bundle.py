@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.chains import GeneratedChain, library_of
 from export.checked_files import (
     check_digest,
     list_plain_files,
@@ -30,7 +31,6 @@ from export.manifest import (
     MANIFEST_MAX_BYTES,
     FileEntry,
     Manifest,
-    RetrievalChain,
     check_manifest,
     manifest_from_json,
     manifest_to_json,
@@ -128,10 +128,7 @@ def load_bundle(path: str | Path) -> Bundle:
     )
     _check_onnx(folder, manifest)
     bundle = Bundle(folder, manifest, digest, mean, std)
-    if isinstance(manifest.chain, RetrievalChain):
-        from export.library import check_library
-
-        check_library(bundle)
+    _check_chain(bundle)
     return bundle
 
 
@@ -298,6 +295,19 @@ def _statistics(data: bytes, bundle: str) -> tuple[NDArray[np.float64], NDArray[
             f"{where} should hold finite means and positive standard deviations. Export it again."
         )
     return mean, std
+
+
+def _check_chain(bundle: Bundle) -> None:
+    """Check what only the files of the chain can tell."""
+    chain = bundle.manifest.chain
+    if library_of(chain) is not None:
+        from export.library import check_library
+
+        check_library(bundle)
+    if isinstance(chain, GeneratedChain):
+        from export.embedded_generator import check_embedded_generator
+
+        check_embedded_generator(bundle.path, bundle.manifest, chain)
 
 
 def _check_onnx(folder: Path, manifest: Manifest) -> None:

@@ -35,7 +35,9 @@ class LiveSettings:
     mqtt: str | None = None  # mqtt://[user:password@]host[:port]/[prefix]
     session_name: str | None = None  # in MQTT topics and outlets; None: made from the time
     device: Device = "cpu"
-    threads: int = 1  # of the decoder, on the CPU
+    threads: int = 1  # of each network, on the CPU
+    seed: int | None = None  # of a generator's noise; None: the bundle's own
+    strength: float | None = None  # how much of the retrieved sound is made anew; None: likewise
     ceiling_dbfs: float = -12.0
     markers: tuple[str, ...] = ()  # names of marker streams to record
     outlets: bool = True  # LSL outlets: embedding, feedback value, markers
@@ -54,6 +56,8 @@ class LiveSettings:
         limits = {
             "seconds": (1e-3, math.inf),
             "threads": (1, 1024),
+            "seed": (0, 2**63 - 1),
+            "strength": (0.0, 1.0),
             "ceiling_dbfs": (-120.0, 0.0),
             "lead_s": (0.0, 10.0),
             "hold_hops": (0.0, 1000.0),

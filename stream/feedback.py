@@ -1,18 +1,21 @@
 """The feedback value: one number in [0, 1] for each decoded window, for bars, games and logs.
 
-==========  ==============  ====================================================================
-chain       target          value
-==========  ==============  ====================================================================
-retrieval   none            (1 + c) / 2, c the cosine of the embedding to the nearest sound: how
-                            sure the decoder is
-retrieval   a sound or      (1 + c) / 2, c the cosine to the target: the mean direction of the
-            label           sounds of that name or label
-direct      none            level: the mean ln mel, from the floor of the front-end (0) to a
-                            magnitude of 1 (1)
-==========  ==============  ====================================================================
+==============  ==============  ================================================================
+chain           target          value
+==============  ==============  ================================================================
+with a library  none            (1 + c) / 2, c the cosine of the embedding to the nearest sound:
+                                how sure the decoder is
+with a library  a sound or      (1 + c) / 2, c the cosine to the target: the mean direction of
+                label           the sounds of that name or label
+generator       none            (1 + c) / 2, c the cosine of the embedding to the one before: how
+without one                     steady the decoder is; unknown (NaN) for the first window
+direct          none            level: the mean ln mel, from the floor of the front-end (0) to a
+                                magnitude of 1 (1)
+==============  ==============  ================================================================
 
-Unrelated embeddings have c = 0, so 0.5 is chance. The target is set by the command `prompt`; an
-empty one takes it back. Values of different bundles do not compare.
+Retrieval chains have a library of sounds; semantic and coarse-to-fine ones have it if they begin
+from retrieved sounds, or may. Unrelated embeddings have c = 0, so 0.5 is chance. The target is set
+by the command `prompt`; an empty one takes it back. Values of different bundles do not compare.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from export.manifest import ChainSpec, DirectChain
+from export.chains import ChainSpec, DirectChain, library_of
 from models.errors import SettingError
 from stream.messages import Condition
 
@@ -38,10 +41,10 @@ class FeedbackValue:
 
     Parameters
     ----------
-    spec : DirectChain or RetrievalChain
+    spec : ChainSpec
         The chain of the bundle's manifest.
     library : Library, optional
-        Of a retrieval bundle; without it no target can be set.
+        Of the bundle; without it no target can be set.
 
     Attributes
     ----------
@@ -54,6 +57,8 @@ class FeedbackValue:
         self._library = library
         self._ln_floor = math.log(spec.mel.floor) if isinstance(spec, DirectChain) else None
         self._direction: NDArray[np.float32] | None = None
+        self._steadiness = not isinstance(spec, DirectChain) and library_of(spec) is None
+        self._before: NDArray[np.float32] | None = None
 
     def set_target(self, text: str) -> None:
         """Choose the sound or label that the value is measured against; "" for none.
@@ -85,9 +90,15 @@ class FeedbackValue:
                 return math.nan
             value = 1.0 - float(np.mean(condition.values)) / self._ln_floor
         elif self._direction is not None:
-            norm = float(np.linalg.norm(condition.values))
-            cosine = float(self._direction @ condition.values) / norm if norm > 0 else math.nan
-            value = (1.0 + cosine) / 2.0
+            value = (1.0 + _cosine(condition.values, self._direction)) / 2.0
+        elif self._steadiness:
+            before, self._before = self._before, condition.values
+            value = math.nan if before is None else (1 + _cosine(condition.values, before)) / 2
         else:
             value = (1.0 + condition.confidence) / 2.0
         return min(1.0, max(0.0, value)) if math.isfinite(value) else math.nan
+
+
+def _cosine(values: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    norm = float(np.linalg.norm(values)) * float(np.linalg.norm(other))
+    return float(other @ values) / norm if norm > 0 else math.nan

@@ -205,10 +205,23 @@ class SoundClock:
         self._per_hop = Fraction(sample_rate_hz) * hop_samples / Fraction(sfreq_hz)
         self._owed = Fraction(0)
 
-    def adapt(self, cost_s: float) -> None:
-        """Note what decoding takes: it decides how much sound may wait."""
+    def adapt(self, cost_s: float, *, reserve_s: float = 0.0) -> None:
+        """Note what decoding and making sound take: they decide how much sound waits.
+
+        Parameters
+        ----------
+        cost_s : float
+            What decoding a window takes.
+        reserve_s : float
+            Sound that must wait when the making of some begins, or the player would starve in the
+            meantime; 0 where that takes no time worth counting. A window on its way then finds it
+            waiting, so that none must be held for it.
+        """
         self.slow = cost_s > (_QUICK_HOPS if self.slow else _SLOW_HOPS) * self.hop_s
         self.lead_s = self._slow_lead_s if self.slow else self._lead_s
+        if reserve_s > 0.0:
+            on_its_way_s = _SPARE_S + (0.0 if self.slow else cost_s)
+            self.lead_s = max(self.lead_s, reserve_s + on_its_way_s)
 
     def due_s(self, window: FeatureWindow, batch: Batch) -> float:
         """Return how much sound should wait before that of `window`, if the player plays."""

@@ -28,6 +28,7 @@ from models.stretch import (
     cover,
 )
 from stream.messages import Condition
+from stream.quantiles import Quantiles
 from stream.sound_queue import fade_table
 
 __all__ = ["GeneratorRenderer", "StartLatents"]
@@ -100,6 +101,7 @@ class GeneratorRenderer:
             )
         self.sample_rate_hz = spec.sample_rate_hz
         self.n_invalid = 0  # stretches that were not finite
+        self.stretch_ms = Quantiles()  # what each took
         self._generator, self._spec = generator, spec
         self._seed = seed
         self._start = start if strength < 1.0 else None
@@ -193,7 +195,9 @@ class GeneratorRenderer:
         given = self._given(condition.values, condition.tokens, condition.item, n_frames)
         pcm, self._state = generator.stretch(given, self._state, noise, n_frames=n_frames)
         self._stretches += 1
-        self._costs.append(self._clock() - began)
+        took = self._clock() - began
+        self._costs.append(took)
+        self.stretch_ms.add(1e3 * took)
         if self._start is not None and condition.item >= 0:
             at = self._left_at.get(condition.item, 0)
             self._left_at[condition.item] = at + n_frames

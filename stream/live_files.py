@@ -125,5 +125,6 @@ def session_settings(
         "channels_left_out": source.match.left_out,
         "device_used": chain.device,
         "providers": chain.providers,
+        "providers_of": chain.providers_of,
         "versions": software_versions(),
     }

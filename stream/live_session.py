@@ -142,7 +142,12 @@ class LiveSession:
         self._bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         manifest = self._bundle.manifest
         self._chain = await asyncio.to_thread(
-            open_chain, self._bundle, device=settings.device, threads=settings.threads
+            open_chain,
+            self._bundle,
+            device=settings.device,
+            threads=settings.threads,
+            seed=settings.seed,
+            strength=settings.strength,
         )
         decoder: Decoder = self._chain
         if self._wrap_decoder is not None:
@@ -317,6 +322,7 @@ class LiveSession:
             n_restarts=self._windower.n_resets,
             seconds=round(clock() - self._t_start, 3),
             device=self._chain.device,
+            **self._chain.rendered(),
             sink=settings.sink,
             sink_failure=kept_time.failure,
             sink_stalls=kept_time.stalls,

@@ -131,6 +131,8 @@ class Monitor:
         where = np.array([window.seq, window.start, window.stop, condition.item], "<i8")
         self._decisions.update(where.tobytes())
         self._decisions.update(np.ascontiguousarray(condition.values, "<f4").tobytes())
+        if condition.tokens is not None:
+            self._decisions.update(np.ascontiguousarray(condition.tokens, "<f4").tobytes())
         for observer in self.observers:
             observer.on_condition(condition)
 
@@ -201,7 +203,7 @@ class Monitor:
 
     @property
     def decisions_sha256(self) -> str:
-        """Digest of each decoded window: seq, start, stop, item (int64), then values (float32)."""
+        """Digest of each decoded window: seq, start, stop, item (int64), then float32 values."""
         return self._decisions.hexdigest()
 
 

@@ -52,6 +52,8 @@ class OfflineSettings:
     out: Path  # folder of the session, made here
     device: Device = "cpu"
     threads: int = 1
+    seed: int | None = None  # of a generator's noise; None: the bundle's own
+    strength: float | None = None  # how much of the retrieved sound is made anew; None: likewise
     ceiling_dbfs: float = -12.0
     max_stage_errors: int = 5
     signal: str | None = None  # name of the signal, where the recording holds several
@@ -107,7 +109,13 @@ def run_offline(
     if not len(signal.samples):
         raise SettingError(f"{settings.path} holds no samples. Choose another recording.")
     faults = parse_faults(settings.fault) if settings.fault else None
-    chain = open_chain(bundle, device=settings.device, threads=settings.threads)
+    chain = open_chain(
+        bundle,
+        device=settings.device,
+        threads=settings.threads,
+        seed=settings.seed,
+        strength=settings.strength,
+    )
     chain.warm_up(bundle.n_features)
     folder = SessionFolder(settings.out)
     events = JsonLines(settings.out / "events.jsonl")
@@ -173,6 +181,7 @@ def run_offline(
         seconds=round(time.perf_counter() - began, 3),
         realtime_factor=round(length / took, 1) if took > 0 else None,
         device=chain.device,
+        **chain.rendered(),
         sink=str(wav),
         sink_failure=sink.statistics().failure,
         bundle=bundle.digest,
@@ -294,6 +303,8 @@ def _settings_json(
         "sfreq_hz": signal.sfreq_hz,
         "device": settings.device,
         "threads": settings.threads,
+        "seed": settings.seed,
+        "strength": settings.strength,
         "ceiling_dbfs": settings.ceiling_dbfs,
         "fault": settings.fault,
         "max_stage_errors": settings.max_stage_errors,

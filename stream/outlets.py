@@ -48,7 +48,7 @@ class Outlets:
     ----------
     session_name : str
         Letters, digits, '.', '_' and '-'; part of all names.
-    spec : DirectChain or RetrievalChain
+    spec : ChainSpec
         The chain of the bundle's manifest.
     bundle : str
         Digest of the bundle.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +28,7 @@ from stream.messages import (
 )
 from stream.monitor import Monitor
 from stream.playback import Player, PlayerState
-from stream.render import Renderer
+from stream.render import PiecewiseRenderer, Renderer
 from stream.windows import Windower
 from stream.worker import Worker
 
@@ -138,13 +138,33 @@ class SoundMaker:
     lag_s: float
     companion: Companion | None = None
     _stimulus_stop: float = float("nan")
+    _in_pieces: PiecewiseRenderer | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.renderer, PiecewiseRenderer):
+            self._in_pieces = self.renderer
+
+    @property
+    def cost_s(self) -> float:
+        """What a piece of sound takes to make, s; 0 where that is not worth counting."""
+        return self._in_pieces.cost_s if self._in_pieces is not None else 0.0
 
     def window(self, condition: Condition, n_samples: int, *, afresh: bool) -> Sound:
         """Return the sound of a new condition; `afresh`: nothing is heard before it."""
         if afresh:
             self.renderer.reset()
-        stop = condition.window.t_stop - self.lag_s
-        return self._sound(condition, n_samples, stop - n_samples / self.renderer.sample_rate_hz)
+        return self._sound(condition, n_samples, self._start(condition, n_samples))
+
+    def begin(self, condition: Condition, n_samples: int, *, afresh: bool) -> Sound:
+        """Return what `window` does, or its first piece where all of it takes its time."""
+        if afresh:
+            self.renderer.reset()
+        start = self._start(condition, n_samples)
+        return self._sound(condition, self._piece(n_samples), start)
+
+    def go_on(self, condition: Condition, n_samples: int) -> Sound:
+        """Return the next piece of a sound that was begun; `n_samples` of it are missing."""
+        return self._sound(condition, self._piece(n_samples), self._stimulus_stop)
 
     def hold(self, condition: Condition, n_samples: int) -> Sound:
         """Return more of the sound of a condition, for as long as no newer one has come."""
@@ -152,6 +172,14 @@ class SoundMaker:
             # Mel frames: the last one goes on, rather than the whole window in a few milliseconds.
             condition = replace(condition, values=condition.values[-1:])
         return self._sound(condition, n_samples, self._stimulus_stop)
+
+    def _start(self, condition: Condition, n_samples: int) -> float:
+        """Return where the sound of a window lies in the stimulus: it ends a lag before it."""
+        stop = condition.window.t_stop - self.lag_s
+        return stop - n_samples / self.renderer.sample_rate_hz
+
+    def _piece(self, n_samples: int) -> int:
+        return n_samples if self._in_pieces is None else self._in_pieces.piece(n_samples)
 
     def _sound(self, condition: Condition, n_samples: int, start: float) -> Sound:
         rate = self.renderer.sample_rate_hz
@@ -187,9 +215,10 @@ async def sound(
         The last sound goes on for at most so long; then the player fades it out, and counts it.
     hold_below_s : float
         What must always wait in the player: a block, a fade, and time to notice. More of the last
-        sound is made when half the lead is used up, or this is reached.
+        sound is made when half the lead is used up, or this is reached; sooner where making sound
+        takes its time (`_reserve_s`).
     """
-    pace.adapt(windows.cost_s)
+    pace.adapt(windows.cost_s, reserve_s=_reserve_s(maker, hold_below_s))
     player.lead_s = pace.lead_s
     last: Condition | None = None
     held_s = 0.0
@@ -203,7 +232,8 @@ async def sound(
                     player.finish()  # the silence to come is not the player's fault
                     last = None
                 may_hold = last is not None and held_s < hold_s and _sounding(player)
-                below_s = max(hold_below_s, _SLOW_HOLD_S if pace.slow else pace.lead_s / 2)
+                below_s = _SLOW_HOLD_S if pace.slow else pace.lead_s / 2
+                below_s = max(below_s, hold_below_s, _reserve_s(maker, hold_below_s))
                 wait_s = max(0.001, player.waiting_s - below_s) if may_hold else _LOOK_S
                 await asyncio.wait({coming}, timeout=wait_s)
                 if coming.done():
@@ -252,7 +282,10 @@ async def _sound_window(
     *,
     least_s: float,
 ) -> None:
-    """Render and queue the sound of one condition, in place of what was held for want of it."""
+    """Render and queue the sound of one condition, in place of what was held for want of it.
+
+    Of a sound that takes its time the first piece is queued before the others are made.
+    """
     window = condition.window
     monitor.tracer.mark(window.seq, "sound_in", clock())
     batch = windows.batch(window)
@@ -260,7 +293,7 @@ async def _sound_window(
         pace.exact()  # its time passes all the same
         monitor.unheard(window, "superseded")
         return
-    pace.adapt(windows.cost_s)
+    pace.adapt(windows.cost_s, reserve_s=_reserve_s(maker, least_s))
     player.lead_s = pace.lead_s
     entered, due_s = clock(), pace.due_s(window, batch)
     waiting_s = player.waiting_s
@@ -272,16 +305,35 @@ async def _sound_window(
     if n == 0:
         monitor.unheard(window, "superseded")
         return
-    try:
-        made = await worker(maker.window, condition, n, afresh=afresh)
-    except Exception as error:
-        monitor.failed("sound", window.seq, error)
-        return
-    player.drop_waiting(max(least_s, due_s - (clock() - entered)))
-    player.queue(made)
-    monitor.tracer.mark(window.seq, "sound_out", clock())
+    missing = n
+    while missing and not player.aborted:
+        try:
+            if missing == n:
+                made = await worker(maker.begin, condition, n, afresh=afresh)
+            else:
+                made = await worker(maker.go_on, condition, missing)
+        except Exception as error:
+            monitor.failed("sound", window.seq, error)
+            return
+        if missing == n:
+            took_s = clock() - entered
+            player.drop_waiting(max(least_s, due_s - took_s))
+            if afresh:
+                player.lead_s = max(least_s, pace.lead_s - took_s)  # part of it has passed
+        player.queue(made)
+        monitor.tracer.mark(window.seq, "sound_out", clock())  # the first time counts
+        monitor.sound(made)
+        missing -= len(made.pcm)
     monitor.worked("sound")
-    monitor.sound(made)
+
+
+def _reserve_s(maker: SoundMaker, always_s: float) -> float:
+    """Return how much sound must wait when the making of a piece begins; 0 if that takes no time.
+
+    If a window comes while a block is made to hold the last one, two pieces are made in a row.
+    """
+    cost_s = maker.cost_s
+    return always_s + max(cost_s, 2 * cost_s - _HOLD_BLOCK_S) if cost_s > 0.0 else 0.0
 
 
 def _sounding(player: Player) -> bool:

@@ -47,6 +47,9 @@ class Summary:
     age_handed_over_ms: dict[str, float | None] = field(default_factory=dict)
     age_max_ms: float | None = None
     renderer_delay_ms: float = 0.0  # by which a vocoder's sound is behind its windows, not in age
+    stretch_ms: dict[str, float | None] = field(default_factory=dict)  # p50, p99: a generator's
+    stretches: int = 0  # that it made
+    stretches_invalid: int = 0  # of these not finite: silence, and it began anew
     trace_mismatched: int = 0  # windows whose stages do not sum to the end-to-end time
     n_filled: int = 0  # samples put on a line across short gaps
     n_restarts: int = 0  # of the extractor, after longer gaps

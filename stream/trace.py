@@ -21,7 +21,7 @@ BOUNDARIES = (
     "decode_in",
     "decode_out",
     "sound_in",
-    "sound_out",  # ... handed to the player
+    "sound_out",  # ... handed to the player, or its first piece where it comes in several
     "heard",  # the first sample of its sound left the loudspeaker
 )
 # ... into these stages, each from one boundary to the next, so that nothing lies between them.

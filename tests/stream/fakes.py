@@ -18,6 +18,7 @@ from stream.messages import Chunk, Condition, FeatureWindow, Played, TimelineEve
 from stream.monitor import Monitor, Observer
 from stream.pipeline import Pipeline
 from stream.playback import Player
+from stream.render import Renderer
 from stream.stages import SoundMaker
 from stream.windows import Windower
 
@@ -121,13 +122,16 @@ def pipeline(
     witness: Witness,
     max_stage_errors: int = 5,
     lead_s: float | None = None,
+    renderer: Renderer | None = None,
 ) -> Pipeline:
     """The real pipeline around these parts."""
+    renderer = renderer or SteadyRenderer()
+    rate_hz = renderer.sample_rate_hz
     slow_lead_s = LEAST_LEAD_S if lead_s is None else None
     lead_s = lead_for(hop / SFREQ_HZ) if lead_s is None else lead_s
-    player = Player(sample_rate_hz=RATE_HZ, lead_s=lead_s, fade_s=0.005, max_queue_s=5.0)
+    player = Player(sample_rate_hz=rate_hz, lead_s=lead_s, fade_s=0.005, max_queue_s=5.0)
     pace = SoundClock(
-        sample_rate_hz=RATE_HZ,
+        sample_rate_hz=rate_hz,
         hop_samples=hop,
         sfreq_hz=SFREQ_HZ,
         lead_s=lead_s,
@@ -137,7 +141,7 @@ def pipeline(
         events=events,
         windower=windower(hop),
         decoder=decoder,
-        maker=SoundMaker(SteadyRenderer(), lag_s=0.0),
+        maker=SoundMaker(renderer, lag_s=0.0),
         player=player,
         pace=pace,
         monitor=Monitor(max_stage_errors=max_stage_errors, observers=[witness]),
