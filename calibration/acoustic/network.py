@@ -68,8 +68,9 @@ class LinearBase(nn.Module):
 
     def decode(self, values: Tensor) -> Tensor:
         """Return the tokens that components (batch, rank) stand for."""
-        turned = (values @ self.components).unflatten(1, (len(self.mean), -1))
-        return turned @ self.directions.T + self.mean
+        turned = (values @ self.components).reshape(len(values), len(self.mean), -1)
+        tokens: Tensor = turned @ self.directions.T + self.mean
+        return tokens
 
 
 class AcousticTransformer(nn.Module):
@@ -160,7 +161,8 @@ class AcousticTransformer(nn.Module):
         more: Tensor = self.leave(self.decoded(c)).float() * self.scale
         if self.base is None:
             return more
-        return more + (self.base(features, embedding) if base is None else base)
+        from_base: Tensor = self.base(features, embedding) if base is None else base
+        return more + from_base
 
     def take(self, buffers: dict[str, NDArray[Any]]) -> None:
         """Fill buffers by name, "chosen" or "base.mean" for example, from arrays."""

@@ -59,7 +59,7 @@ class AcousticRidge:
         places, dim = self.basis.shape
         q = self.basis.directions.shape[1]
         n_embedding = len(self.weights) - self.n_features
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "weights": self.weights,
             "bias": self.bias,
             "components": self.basis.components,

@@ -41,13 +41,13 @@ def make_windows(
         y=true,
         clip=names,
         label=names,
-        start_s=np.arange(n) % per_clip * 1.0,
-        stop_s=np.arange(n) % per_clip + 1.0,
+        start_s=np.asarray(np.arange(n) % per_clip, np.float64),
+        stop_s=np.asarray(np.arange(n) % per_clip + 1, np.float64),
         person=np.full(n, "ann"),
         session=once,
         run=once,
         previous_clip=names,
-        order=np.arange(n) * 1.0,
+        order=np.asarray(np.arange(n), np.float64),
     )
     return Windows(samples, tokens.astype(np.float32), _unit(decoded), _unit(true))
 

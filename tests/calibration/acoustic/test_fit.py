@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def _no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("method", ["ridge", "transformer"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_both_methods_beat_mean_tokens_and_a_shuffled_brain_and_run_the_same_without_torch(
-    method: str, windows: Windows, new: Windows, tmp_path: Path
+    method: Literal["ridge", "transformer"], windows: Windows, new: Windows, tmp_path: Path
 ) -> None:
     settings = replace(_SMALL, method=method)
     decoder = fit_acoustic(

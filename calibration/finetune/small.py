@@ -1,0 +1,266 @@
+"""Fine-tuning of the embedded generator's denoiser on brain data; codec and all else are frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calibration.acoustic.network import AcousticTransformer
+from calibration.acoustic.selection import SelectedStage
+from calibration.acoustic.settings import AcousticSettings
+from calibration.finetune.conditions import Conditions, ConditionSource
+from calibration.finetune.settings import FinetuneSettings
+from calibration.finetune.windows import BrainWindows
+from calibration.training.loop import autocast, learning_rate
+from calibration.training.settings import TrainingSettings
+from models.errors import SettingError
+from models.nets.dit import Denoiser, frame_tokens
+from models.stretch import TOKEN_FRAMES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["PREFIX", "BrainStage", "SmallFinetune"]
+
+PREFIX = 32  # latent frames that may be known
+_NEW = 32  # latent frames of a stretch that are made at most
+_SHORTEST = 8
+_MOMENTS = 4  # at which each window is checked
+
+
+class BrainStage(SelectedStage):
+    """What fine-tunings have in common: rows, conditions, rates, and the decoder trained along.
+
+    Parameters
+    ----------
+    run : TrainingSettings
+    options : FinetuneSettings
+    acoustic : AcousticSettings
+    windows : BrainWindows
+        With tokens decoded out of fold.
+    decoder : AcousticTransformer, optional
+        To train along; without one, or with `joint` off, tokens are those decoded out of fold.
+    train, check : arrays of int
+        Rows to learn from, and rows of other groups that select.
+    """
+
+    def __init__(
+        self,
+        run: TrainingSettings,
+        options: FinetuneSettings,
+        acoustic: AcousticSettings,
+        windows: BrainWindows,
+        *,
+        decoder: AcousticTransformer | None,
+        train: NDArray[np.int64],
+        check: NDArray[np.int64],
+    ) -> None:
+        super().__init__(
+            "brain", run, options, check_every=options.check_every, patience=options.patience
+        )
+        both = np.intersect1d(np.asarray(windows.groups)[train], np.asarray(windows.groups)[check])
+        if len(both):
+            raise SettingError(
+                f"{len(both)} groups, {str(both[0])!r} among them, are trained on and select. "
+                "Divide the windows by whole groups (BrainWindows.split)."
+            )
+        self.options, self.windows = options, windows
+        self.train_rows, self.check_rows = train, check
+        self.joint = options.joint and decoder is not None
+        self.source = ConditionSource(
+            windows, options, acoustic, train, device=self.device, networked=self.joint
+        )
+        if self.joint:
+            assert decoder is not None
+            self.train_network("acoustic", decoder)
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Return the learning rates: the acoustic decoder has its own."""
+        share = learning_rate(step, self.options)
+        own = {"acoustic": self.options.acoustic_rate}
+        return {key: share * own.get(key, self.options.rate) for key in self.optimisers}
+
+    def conditions(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Conditions:
+        """Return the conditions of a batch to learn from."""
+        network = self.networks.get("acoustic")
+        if network is not None:
+            network.train()
+        assert network is None or isinstance(network, AcousticTransformer)
+        return self.source.draw(rows, rng, network)
+
+    def decoded(self, rows: NDArray[np.int64]) -> Conditions:
+        """Return the conditions of a batch as they are decoded live, by the averaged weights."""
+        network = self.averages.get("acoustic")
+        assert network is None or isinstance(network, AcousticTransformer)
+        return self.source.decoded(rows, network)
+
+    def dropped(self, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return 1 where vector and tokens are given, each (n,).
+
+        A share of `without_condition` has neither, for guidance; as large a one lacks tokens only,
+        so that the generator goes on to work where no tokens are decoded.
+        """
+        share = self.options.without_condition
+        chance = rng.uniform(size=n)
+        vector = torch.from_numpy((chance >= share).astype(np.float32))
+        tokens = torch.from_numpy((chance >= 2.0 * share).astype(np.float32))
+        return vector.to(self.device), tokens.to(self.device)
+
+    def finish(self, out: Path) -> dict[str, float]:
+        """Look once more, take the best weights, and say what was gained."""
+        with torch.no_grad():
+            self.check(self.curve[-1][0] + 1 if self.curve else 0)
+        self.take_best()
+        self.notes["curve"] = self.curve
+        return {
+            "held_out_loss_before": self.curve[0][1],
+            "held_out_loss": self.best_loss,
+            "best_step": float(self.best_step),
+        }
+
+
+class SmallFinetune(BrainStage):
+    """Train the small denoiser further by flow matching under decoded conditions.
+
+    Parameters
+    ----------
+    run, options, acoustic, windows, decoder, train, check
+        See `BrainStage`.
+    denoiser : Denoiser
+        The trained one.
+    """
+
+    def __init__(
+        self,
+        run: TrainingSettings,
+        options: FinetuneSettings,
+        acoustic: AcousticSettings,
+        windows: BrainWindows,
+        *,
+        denoiser: Denoiser,
+        decoder: AcousticTransformer | None,
+        train: NDArray[np.int64],
+        check: NDArray[np.int64],
+    ) -> None:
+        super().__init__(run, options, acoustic, windows, decoder=decoder, train=train, check=check)
+        if windows.prefix != PREFIX or windows.frames < _SHORTEST:
+            raise SettingError(
+                f"The embedded generator needs latents of {PREFIX} frames before each stretch and "
+                f"of {_SHORTEST} or more in it, got {windows.prefix} and {windows.frames}."
+            )
+        self.train_network("denoiser", denoiser.requires_grad_(True))
+        fitting = [n for n in (8, 16, 32, 32) if n <= windows.frames]
+        self._lengths = tuple(fitting)
+
+    def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
+        """One step on windows whose new frames lie anywhere in their stretches."""
+        rows = rng.choice(self.train_rows, self.options.batch)
+        conditions = self.conditions(rows, rng)
+        n_new = int(rng.choice(self._lengths))
+        firsts = self._firsts(len(rows), n_new, rng)
+        x, known = self._windows(rows, firsts, n_new, rng)
+        vector, tokens = self.dropped(len(rows), rng)
+        words = self._words(conditions.tokens, firsts, n_new) * tokens[:, None, None]
+        start = torch.randn(x.shape, generator=noise, device=self.device)
+        time = torch.sigmoid(torch.randn(len(x), generator=noise, device=self.device))
+        with autocast(self.run):
+            loss = self._loss(
+                self.networks["denoiser"],
+                x,
+                known,
+                start,
+                time,
+                conditions.vector * vector[:, None],
+                words,
+            ).mean()
+        losses = {name: self.options.acoustic_weight * v for name, v in conditions.losses.items()}
+        total = loss + sum(losses.values())
+        self.update(total, *self.networks)
+        return {"loss": loss, **losses}
+
+    def held_out_loss(self) -> float:
+        """Return the flow-matching loss on the windows that select, under decoded conditions."""
+        rng = np.random.default_rng([self.run.seed, 5])
+        source = torch.Generator().manual_seed(self.run.seed + 5)
+        order = rng.permutation(self.check_rows)
+        rows = np.resize(order, min(self.options.check_windows, 8 * len(order)))
+        n_new = self._lengths[-1]
+        total, count = 0.0, 0
+        for first in range(0, len(rows), 32):
+            part = rows[first : first + 32]
+            conditions = self.decoded(part)
+            firsts = self._firsts(len(part), n_new, rng)
+            x, known = self._windows(part, firsts, n_new, rng)
+            words = self._words(conditions.tokens, firsts, n_new)
+            for moment in range(_MOMENTS):
+                start = torch.randn(x.shape, generator=source).to(self.device)
+                time = torch.full((len(x),), (moment + 0.5) / _MOMENTS, device=self.device)
+                with autocast(self.run):
+                    loss = self._loss(
+                        self.averages["denoiser"], x, known, start, time, conditions.vector, words
+                    )
+                total += float(loss.sum())
+                count += len(part)
+        return total / count
+
+    def _firsts(self, n: int, n_new: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the first new frame of each window, from its stretch on; whole steps of tokens."""
+        places = (self.windows.frames - n_new) // TOKEN_FRAMES + 1
+        return np.asarray(rng.integers(0, places, n) * TOKEN_FRAMES, np.int64)
+
+    def _windows(
+        self,
+        rows: NDArray[np.int64],
+        firsts: NDArray[np.int64],
+        n_new: int,
+        rng: np.random.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return latents (batch, 32 + n_new, 32) and which frames are known.
+
+        As the generator learnt it: most windows go on from known frames, some of those from fewer
+        than 32, as a stream that has just begun; of what lies before the clip nothing is known.
+        """
+        n = len(rows)
+        pairs = zip(rows.tolist(), firsts.tolist(), strict=True)
+        x = np.stack([self.windows.latents[row, at : at + PREFIX + n_new] for row, at in pairs])
+        most = np.minimum(self.windows.n_known[rows] + firsts, PREFIX)
+        full = rng.uniform(size=n) < 0.6
+        lengths = np.where(full, most, rng.integers(0, PREFIX + 1, n).clip(max=most))
+        lengths[rng.uniform(size=n) >= self.options.prefixed] = 0
+        known = np.zeros((n, PREFIX + n_new), np.float32)
+        known[:, :PREFIX] = np.arange(PREFIX) >= PREFIX - lengths[:, None]
+        latents = torch.from_numpy(np.asarray(x, np.float32))
+        return latents.to(self.device), torch.from_numpy(known).to(self.device)
+
+    def _words(self, tokens: Tensor, firsts: NDArray[np.int64], n_new: int) -> Tensor:
+        """Return tokens per frame: zeros for the known part, as in training."""
+        frames = frame_tokens(tokens)
+        made = torch.stack([frames[k, at : at + n_new] for k, at in enumerate(firsts.tolist())])
+        return torch.nn.functional.pad(made, (0, 0, PREFIX, 0))
+
+    def _loss(
+        self,
+        denoiser: torch.nn.Module,
+        x: Tensor,
+        known: Tensor,
+        start: Tensor,
+        time: Tensor,
+        vector: Tensor,
+        words: Tensor,
+    ) -> Tensor:
+        """Return each window's loss over its new frames, (batch,) (arXiv:2210.02747, eq. 23)."""
+        at = time[:, None, None]
+        velocity = denoiser(
+            (1.0 - at) * start + at * x,
+            time,
+            condition=vector,
+            tokens=words,
+            clean=x,
+            known=known,
+        )
+        error = (velocity - (x - start)).square().mean(-1)
+        return error[:, PREFIX:].mean(1)
