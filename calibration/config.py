@@ -190,6 +190,7 @@ class GeneratorChoice:
 
     folder: Path | None = None  # as `hearback export` wrote it, or "default"; None: no generator
     chain: Literal["semantic", "coarse-to-fine"] = "semantic"
+    acoustic: Literal["ridge", "transformer"] = "ridge"  # coarse-to-fine: what decodes tokens
     start: Literal["none", "retrieval"] = "none"  # begin from the nearest sound of the library
     strength: float = 0.6  # of the start: 1 is all new, 0 the retrieved sound as it is
     seed: int = 0  # of the noise

@@ -113,7 +113,8 @@ def demo_bundle(demo: DemoChain | DemoModality, *, bundles: Path | None = None) 
     FileError
         If it is not there.
     """
-    name = {"eeg": "eeg", "fmri": "fmri", **_FOLDERS}[demo]
+    names: dict[str, str] = {"eeg": "eeg", "fmri": "fmri", **_FOLDERS}
+    name = names[demo]
     folder = (bundles or _BUNDLES) / name
     if (folder / "manifest.json").is_file():
         return folder

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.acoustic import AcousticDecoder
 from calibration.config import CalibrationSettings, settings_to_json
 from calibration.data.dataset import Event, Run
 from calibration.data.samples import Samples
 from calibration.families import compare_families
+from calibration.generated.token_fits import TokenFits
 from calibration.kept_fit import fit_from_step, fit_to_step
 from calibration.methods.others import OtherPeople
 from calibration.outer import Decoded, Fit, Fold, decode, decode_leaky, fit_part, join, make_parts
@@ -46,6 +48,7 @@ class FoldFits:
     final: Fit | None = None
     lags_s: dict[int, float] = field(default_factory=dict)  # of each fold
     seconds: dict[str, float] = field(default_factory=dict)  # that each fit took
+    tokens: TokenFits | None = None  # acoustic decoders beside the semantic ones
     held: list[frozenset[str]] = field(default_factory=list)  # clips that were held out together
 
     def decode_all(self) -> tuple[Decoded, Samples | None]:
@@ -68,6 +71,9 @@ class FoldFits:
             self.lags_s[number] = fit.lag_s
             parts.append(decode(fit, fold.test, self.targets, self.plan))
             self.held.append(frozenset(map(str, parts[-1].samples.clip)))
+            if self.tokens is not None:
+                self.tell(f"acoustic decoder {fold.name}", number, len(folds))
+                self.tokens.hold_out(fit, fold.train, fold.test, parts[-1].raw)
         return join(parts), self.final.train if self.final is not None else None
 
     def _fold(self, fold: Fold, number: int) -> Fit:
@@ -86,6 +92,13 @@ class FoldFits:
             self.tell("fitting for the bundle", 0, 1)
             self.final = self._kept_fit(_FINAL, self._training(), {})
         return self.final
+
+    def fit_acoustic(self) -> AcousticDecoder | None:
+        """Fit the acoustic decoder of the bundle, on what `fit_final` was fitted on."""
+        if self.tokens is None:
+            return None
+        self.tell("acoustic decoder for the bundle", 0, 1)
+        return self.tokens.fit(self.fit_final(), self._training())
 
     def shuffled(self) -> list[NDArray[np.float64]]:
         """Decode with decoders of brains that heard something else."""

@@ -151,6 +151,14 @@ def calibrate_dataset(
         rois=rois if plan.decoder.kind == "roi-ensemble" else {},
     )
     work = FoldFits(plan, features, targets, rois, steps, tell, key, people, settings.updatable)
+    if end is not None:
+        work.tokens = end.token_fits(
+            _with_stimuli(dataset, others).stimuli,
+            targets,
+            plan,
+            hop_s=features[0].hop_s,
+            rois=rois,
+        )
     decoded, train = work.decode_all()
     fit = work.fit_final()
     shuffled = work.shuffled()
@@ -171,7 +179,7 @@ def calibrate_dataset(
     if end is not None:
         tell("latents of the library", 0, 1)
         library = end.library(dataset, plan, fit, targets, settings)
-        generated = end.fitted(targets, library)
+        generated = end.fitted(targets, library, work.fit_acoustic())
         sound = end.score(
             decoded,
             shuffled,
@@ -180,6 +188,7 @@ def calibrate_dataset(
             library=library,
             hop_s=features[0].hop_s,
             held=work.held,
+            tokens=None if work.tokens is None else np.concatenate(work.tokens.decoded),
             progress=lambda done, total: tell("generating sound to score it", done, total),
         )
     families = work.families(fit) if plan.evaluation.families else ()

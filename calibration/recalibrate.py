@@ -16,9 +16,9 @@ import numpy as np
 
 from calibration.bundle_decoder import decoder_file
 from calibration.bundle_out import CALIBRATION_FILE
+from calibration.bundle_reading import bundle_samples, read_about
 from calibration.config import CalibrationSettings
 from calibration.decoders import Decoder, LinearDecoder, make_decoder
-from calibration.evaluate import bundle_samples, read_about
 from calibration.outer import Fit, inner_groups
 from calibration.plan import Plan
 from calibration.steps import array_digest

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.acoustic import AcousticDecoder
 from calibration.bundle_library import bundle_library
 from calibration.config import CalibrationSettings, GeneratorChoice
-from calibration.data.dataset import Dataset
+from calibration.data.dataset import Dataset, Stimulus
 from calibration.data.samples import Samples
 from calibration.embedders import make_embedder
 from calibration.embedders.base import Embedder, unit_rows
 from calibration.generated.chain import FittedGenerator
-from calibration.generated.conditions import as_vectors, clip_conditions
+from calibration.generated.conditions import as_vectors, clip_conditions, dealt_tokens
 from calibration.generated.folder import generator_folder
 from calibration.generated.scores import GeneratedScores
 from calibration.generated.scoring import HeldOut, SoundScoring, score_generated
 from calibration.generated.start_library import StartLibrary, start_library
+from calibration.generated.token_fits import TokenFits, acoustic_file
 from calibration.outer import Decoded, Fit
 from calibration.plan import Plan
 from calibration.stimulus_sound import stimulus_sound
 from calibration.targets import EmbeddingTargets, TargetSource
-from export.chains import EmbeddingSpec
+from export.chains import EmbeddingSpec, TokenSpec
 from models.errors import SettingError
 from models.stretch import CONDITION_DIM
 from stream.generator_renderer import GeneratorRenderer
@@ -106,8 +108,21 @@ class GeneratorEnd:
         sounds, centred = bundle_library(dataset, plan, fit, targets, settings)
         return start_library(self.folder, sounds, unit_rows(centred + fit.centre))
 
-    def fitted(self, targets: TargetSource, library: StartLibrary | None) -> FittedGenerator:
+    def fitted(
+        self,
+        targets: TargetSource,
+        library: StartLibrary | None,
+        acoustic: AcousticDecoder | None = None,
+    ) -> FittedGenerator:
         """Return what the bundle gets.
+
+        Parameters
+        ----------
+        targets : TargetSource
+        library : StartLibrary, optional
+            It goes into the bundle if the settings want starts from retrieved sounds.
+        acoustic : AcousticDecoder, optional
+            Coarse-to-fine.
 
         Raises
         ------
@@ -127,6 +142,46 @@ class GeneratorEnd:
             seed=choice.seed,
             library=library if begins else None,
             strength=choice.strength,
+            tokens=None if acoustic is None else TokenSpec(acoustic.steps),
+            acoustic=None if acoustic is None else acoustic_file(acoustic),
+        )
+
+    def token_fits(
+        self,
+        stimuli: Mapping[str, Stimulus],
+        targets: TargetSource,
+        plan: Plan,
+        *,
+        hop_s: float,
+        rois: Mapping[str, NDArray[np.intp]],
+    ) -> TokenFits | None:
+        """Return what fits acoustic decoders beside the semantic ones; None for a semantic chain.
+
+        Raises
+        ------
+        SettingError
+            If the generator takes no tokens, or the split divides recordings at random.
+        """
+        if self.choice.chain == "semantic":
+            return None
+        if "tokens" not in self.generator.spec.conditions:
+            raise SettingError(
+                f"The generator {self.folder.name!r} takes no acoustic tokens. Set generator.chain "
+                "to 'semantic', or name another generator."
+            )
+        if plan.evaluation.family in ("segment", "random-chunk"):
+            raise SettingError(
+                "Acoustic tokens are not decoded under a leaky split. Hold out runs, sessions or "
+                "clips (evaluation.family)."
+            )
+        return TokenFits(
+            self.folder,
+            stimuli,
+            targets,
+            plan,
+            hop_s=hop_s,
+            method=self.choice.acoustic,
+            rois=rois,
         )
 
     def renderer(self, seed: int, library: StartLibrary | None, strength: float) -> Renderer:
@@ -143,6 +198,7 @@ class GeneratorEnd:
         library: StartLibrary | None,
         hop_s: float,
         held: Sequence[frozenset[str]] = (),
+        tokens: NDArray[np.float32] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> GeneratedScores:
         """Score the generated sound of what was held out.
@@ -162,6 +218,8 @@ class GeneratorEnd:
             How long one window's condition sounds.
         held : sequence of sets of str
             Clips that were held out together: none of them begins from the sound of another.
+        tokens : array of shape (n, 8 steps, 768), optional
+            Decoded acoustic tokens of the windows.
         progress : callable, optional
 
         Raises
@@ -181,14 +239,22 @@ class GeneratorEnd:
             seed=plan.evaluation.seed,
         )
         clips = _drawn(samples, options)
+        rng = np.random.default_rng([options.seed, 513])
         whole = samples.y + decoded.centre
         without = {} if plan.closed else {clip: group for group in held for clip in group}
         return score_generated(
             HeldOut(
-                decoded=clip_conditions(as_vectors(decoded.raw, decoded.centre), samples, clips),
+                decoded=clip_conditions(
+                    as_vectors(decoded.raw, decoded.centre), samples, clips, tokens=tokens
+                ),
                 shuffled=tuple(
-                    clip_conditions(as_vectors(raw, decoded.centre), samples, clips)
-                    for raw in shuffled
+                    clip_conditions(
+                        as_vectors(raw, decoded.centre),
+                        samples,
+                        clips,
+                        tokens=dealt_tokens(tokens, samples, rng),
+                    )
+                    for raw in shuffled[: options.n_shuffled]
                 ),
                 heard=tuple(
                     stimulus_sound(dataset.stimuli[clip], sample_rate_hz=_RATE_HZ) for clip in clips

@@ -12,7 +12,7 @@ from calibration.data.samples import Samples
 from calibration.embedders.base import unit_rows
 from calibration.outer import Decoded
 
-__all__ = ["ClipConditions", "as_given", "as_vectors", "clip_conditions"]
+__all__ = ["ClipConditions", "as_given", "as_vectors", "clip_conditions", "dealt_tokens"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +72,21 @@ def as_given(
         halves=None if halves is None else (given(halves[0]), given(halves[1])),
     )
     return made, [given(raw) for raw in shuffled]
+
+
+def dealt_tokens(
+    tokens: NDArray[np.float32] | None, samples: Samples, rng: np.random.Generator
+) -> NDArray[np.float32] | None:
+    """Return tokens of another clip for every clip: what a brain says that heard something else."""
+    if tokens is None:
+        return None
+    names, number = np.unique(samples.clip, return_inverse=True)
+    order = rng.permutation(len(names))
+    out = np.empty_like(tokens)
+    for clip, other in zip(order, np.roll(order, 1), strict=True):
+        rows, theirs = np.flatnonzero(number == clip), np.flatnonzero(number == other)
+        out[rows] = tokens[theirs[np.arange(len(rows)) % len(theirs)]]
+    return out
 
 
 def clip_conditions(

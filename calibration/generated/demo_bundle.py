@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.acoustic import AcousticDecoder, AcousticSettings, fit_acoustic
+from calibration.acoustic.targets import GeneratorTokens, steps_of
 from calibration.data.samples import Samples
 from calibration.demo_recipes import BOLD, DemoRecipe
 from calibration.embedders.generator import GeneratorEmbedder
@@ -18,6 +19,7 @@ from calibration.fit_retrieval import RetrievalFit, fit_retrieval, score_retriev
 from calibration.generated.chain import FittedGenerator
 from calibration.generated.folder import DEFAULT_GENERATOR
 from calibration.generated.start_library import start_library
+from calibration.generated.token_fits import acoustic_file
 from calibration.listener_bold import BoldListener
 from calibration.runs import Run, clip_at, run_windows
 from calibration.stimuli import LABELS, SAMPLE_RATE_HZ, make_stimulus, stimulus_sequence
@@ -29,9 +31,6 @@ from export.onnx_linear import linear_onnx
 from models.spec import InputSpec, TrMeanSpec
 from models.standardise import standardise_batch
 from models.stretch import TOKENS_PER_STEP
-
-if TYPE_CHECKING:
-    from calibration.acoustic.fit import AcousticDecoder
 
 __all__ = ["make_generated_bundle"]
 
@@ -115,7 +114,7 @@ def make_generated_bundle(
         library=start_library(generator, sounds, vectors),
         strength=1.0,
         tokens=None if acoustic is None else TokenSpec(acoustic.steps),
-        acoustic=None if acoustic is None else _onnx(acoustic),
+        acoustic=None if acoustic is None else acoustic_file(acoustic),
         # Those of the generator that ships are beside this file's package already.
         analysis=generator.resolve() != DEFAULT_GENERATOR,
     )
@@ -158,9 +157,6 @@ class _AtRate:
 
 def _fit_tokens(fit: RetrievalFit, runs: Sequence[Run], generator: Path) -> AcousticDecoder:
     """Return an acoustic decoder in closed form, of the stretches that windows render."""
-    from calibration.acoustic import AcousticSettings, fit_acoustic
-    from calibration.acoustic.targets import GeneratorTokens, steps_of
-
     source, steps = GeneratorTokens(generator), steps_of(fit.block_s)
     rows, tokens, clips, starts = [], [], [], []
     for number, run in enumerate(runs):
@@ -212,14 +208,6 @@ def _samples(
         previous_clip=nothing,
         order=np.arange(n, dtype=np.float64),
     )
-
-
-def _onnx(acoustic: AcousticDecoder) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "acoustic.onnx"
-        parity = acoustic.export_onnx(path)
-        logger.info("Acoustic decoder: %s, parity %.1e", acoustic.scores, parity)
-        return path.read_bytes()
 
 
 def _scores(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calibration.bundle_reading import bundle_samples, decode_with_bundle, read_about
 from calibration.config import (
     CalibrationSettings,
     EvaluationSettings,
@@ -18,7 +19,6 @@ from calibration.config import (
     TargetSettings,
 )
 from calibration.data.dataset import Dataset, Event, Run, Stimulus
-from calibration.evaluate import bundle_samples, decode_with_bundle, read_about
 from calibration.pipeline import calibrate_dataset
 from export.bundle import Bundle, load_bundle, save_bundle
 from export.npy import write_npy
@@ -105,10 +105,10 @@ def test_targets_that_are_not_finite_are_refused(bundle: Bundle, tmp_path: Path)
 
 
 def _heard(bundle: Bundle, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Any:
-    import calibration.evaluate
+    import calibration.bundle_reading
 
     # The recordings are in memory; reading files is what the readers' own tests are about.
-    monkeypatch.setattr(calibration.evaluate, "read_participant", lambda *_a, **_k: dataset)
+    monkeypatch.setattr(calibration.bundle_reading, "read_participant", lambda *_a, **_k: dataset)
     about, rows = read_about(bundle)
     return bundle_samples(
         bundle, about, rows, Path("data"), participant=None, settings=_SETTINGS

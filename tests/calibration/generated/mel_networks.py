@@ -90,7 +90,7 @@ def _write(
     **shapes: list[int],
 ) -> None:
     constants = [numpy_helper.from_array(weights, "weights")]
-    constants.append(numpy_helper.from_array(np.float32(6.0), "six"))
+    constants.append(numpy_helper.from_array(np.array(6.0, np.float32), "six"))
     constants += [
         numpy_helper.from_array(np.array(value, np.int64), name) for name, value in shapes.items()
     ]

@@ -1,0 +1,145 @@
+"""Acoustic decoders of a calibration: fitted beside each semantic decoder, on its training part."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.acoustic import AcousticDecoder, AcousticSettings, fit_acoustic, out_of_fold
+from calibration.acoustic.targets import GeneratorTokens, steps_of, stretch_tokens
+from calibration.data.dataset import Stimulus
+from calibration.data.samples import Samples
+from calibration.decoders import Decoder, make_decoder
+from calibration.embedders.base import unit_rows
+from calibration.generated.conditions import as_vectors
+from calibration.outer import Fit, inner_groups
+from calibration.plan import Plan
+from calibration.run_features import RunFeatures, standardise_runs
+from calibration.targets import TargetSource
+from calibration.windows import make_samples
+
+__all__ = ["TokenFits", "acoustic_file"]
+
+Rois = Mapping[str, NDArray[np.intp]]
+
+
+class TokenFits:
+    """Fits acoustic decoders, and decodes tokens of what was held out.
+
+    The tokens of a window are those of the stretch that it renders: as long as the hop, in the
+    middle of the stretch that it answers to.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the generator.
+    stimuli : mapping of str to Stimulus
+    targets : TargetSource
+        Of the semantic decoder.
+    plan : Plan
+    hop_s : float
+    method : {"ridge", "transformer"}
+        The closed form, or the network of C2F-LDM on top of it, which needs the extra train.
+    rois : mapping, optional
+
+    Attributes
+    ----------
+    decoded : list of arrays of shape (n, 8 steps, 768)
+        Tokens of each part that was held out, in order.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stimuli: Mapping[str, Stimulus],
+        targets: TargetSource,
+        plan: Plan,
+        *,
+        hop_s: float,
+        method: Literal["ridge", "transformer"],
+        rois: Rois | None = None,
+    ) -> None:
+        self._source = GeneratorTokens(folder)
+        self._stimuli, self._targets, self._plan = stimuli, targets, plan
+        self._hop_s, self._rois = hop_s, rois
+        self._settings = AcousticSettings(method=method)
+        self.decoded: list[NDArray[np.float32]] = []
+
+    def fit(self, fit: Fit, train: Sequence[RunFeatures]) -> AcousticDecoder:
+        """Return an acoustic decoder that learnt from the runs that `fit` learnt from.
+
+        Raises
+        ------
+        SettingError
+            If there are too few clips or runs to choose anything in.
+        """
+        samples = self._samples(fit, train).separate()
+        groups = inner_groups(samples, self._plan)
+        vectors = unit_rows(out_of_fold(samples.x[:, 0], samples.y, groups, self._semantic))
+        return fit_acoustic(
+            samples,
+            self._tokens(samples),
+            vectors,
+            groups,
+            self._settings,
+            true_embeddings=unit_rows(samples.y),
+            seed=self._plan.evaluation.seed,
+        )
+
+    def hold_out(
+        self,
+        fit: Fit,
+        train: Sequence[RunFeatures],
+        test: Sequence[RunFeatures],
+        raw: NDArray[np.float64],
+    ) -> None:
+        """Decode the tokens of a part that was held out, by a decoder of the rest.
+
+        Parameters
+        ----------
+        fit : Fit
+            Of `train`.
+        train, test : sequence of RunFeatures
+        raw : array of shape (n, 512)
+            What `fit` decodes of the windows of `test`, centred.
+        """
+        x = self._samples(fit, test).mean_x()
+        self.decoded.append(self.fit(fit, train).predict(x, as_vectors(raw, fit.centre)))
+
+    def _samples(self, fit: Fit, runs: Sequence[RunFeatures]) -> Samples:
+        ready = standardise_runs(runs, self._plan.standardise, mean=fit.mean, std=fit.std)
+        return make_samples(ready, lag_s=fit.lag_s, targets=self._targets, choice=self._plan.choice)
+
+    def _semantic(self) -> Decoder:
+        return make_decoder(self._plan.decoder, rois=self._rois)
+
+    def _tokens(self, samples: Samples) -> NDArray[np.float32]:
+        middle = (samples.start_s + samples.stop_s) / 2.0
+        half = np.minimum(self._hop_s, samples.stop_s - samples.start_s) / 2.0
+        return stretch_tokens(
+            self._source,
+            self._stimuli,
+            [str(name) for name in samples.clip],
+            middle - half,
+            middle + half,
+            steps=steps_of(self._hop_s),
+        )
+
+
+def acoustic_file(decoder: AcousticDecoder) -> bytes:
+    """Return acoustic.onnx, once it was run and found to be the decoder.
+
+    Raises
+    ------
+    SettingError
+        If onnx is missing, or the file gives something else.
+    """
+    with tempfile.TemporaryDirectory(prefix="hearback-acoustic-") as folder:
+        path = Path(folder) / "acoustic.onnx"
+        decoder.export_onnx(path)
+        return path.read_bytes()
