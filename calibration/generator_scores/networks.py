@@ -1,0 +1,109 @@
+"""The networks of a training run, as far as they are trained, for scoring what they make."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from calibration.training.checkpoint import load_tensors, load_weights
+from models.errors import FileError
+from models.nets.codec import Codec
+from models.nets.dit import Denoiser
+from models.nets.encoder import AudioEncoder
+from models.nets.readout import Readout
+from models.nets.sizes import SIZES, SizeName, make_codec, make_denoiser, make_vocoder
+from models.nets.vocoder import Vocoder
+
+__all__ = ["Trained", "open_trained"]
+
+TEACHER_GUIDANCE = 1.5  # what a student is taught with by default
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """Networks of one run; what is None is not trained yet."""
+
+    size: SizeName
+    codec: Codec
+    encoder: AudioEncoder
+    judge: AudioEncoder
+    readout: Readout
+    vocoder: Vocoder | None
+    teacher: Denoiser | None  # many steps
+    student: Denoiser | None  # few
+    guidance: float = TEACHER_GUIDANCE
+
+
+def open_trained(folder: Path) -> Trained:
+    """Return the networks of a training run, unfinished ones too.
+
+    Codec, encoder and judge must be there; vocoder, teacher and student need not.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds a folder for each stage, with `final.safetensors`.
+
+    Raises
+    ------
+    FileError
+        If a needed stage is missing or damaged.
+    """
+    size = _size(folder)
+    judged, _ = load_tensors(_final(folder, "judge"))
+    try:
+        shapes = len(judged["readout.classes.weight"]), len(judged["readout.factors.2.weight"])
+    except KeyError as error:
+        raise FileError(f"{folder / 'judge'} has no readout ({error}). Train it again.") from error
+    codec, encoder, judge = make_codec(size), AudioEncoder(), AudioEncoder()
+    readout = Readout(*shapes)
+    _fill(codec, folder, "codec", "codec")
+    _fill(encoder, folder, "encoder", "audio")
+    _fill(judge, folder, "judge", "audio")
+    _fill(readout, folder, "judge", "readout")
+    vocoder = make_vocoder(size)
+    teacher = make_denoiser(size)
+    student = copy.deepcopy(teacher)
+    return Trained(
+        size=size,
+        codec=codec,
+        encoder=encoder,
+        judge=judge,
+        readout=readout,
+        vocoder=vocoder if _filled(vocoder, folder, "vocoder", "vocoder") else None,
+        teacher=teacher if _filled(teacher, folder, "generator", "denoiser") else None,
+        student=student if _filled(student, folder, "distill", "denoiser") else None,
+    )
+
+
+def _final(folder: Path, stage: str) -> Path:
+    return folder / stage / "final.safetensors"
+
+
+def _filled(network: nn.Module, folder: Path, stage: str, key: str) -> bool:
+    if not _final(folder, stage).is_file():
+        return False
+    _fill(network, folder, stage, key)
+    return True
+
+
+def _fill(network: nn.Module, folder: Path, stage: str, key: str) -> None:
+    tensors, _ = load_tensors(_final(folder, stage))
+    load_weights(network, tensors, key)
+    network.eval().requires_grad_(False)
+
+
+def _size(folder: Path) -> SizeName:
+    """Return the size whose codec has this width."""
+    tensors, _ = load_tensors(_final(folder, "codec"))
+    width = len(tensors.get("codec.decoder.leave.weight", [[]])[0])
+    for name, size in SIZES.items():
+        if size.codec[0] == width:
+            return name
+    raise FileError(
+        f"{folder / 'codec'} holds a codec {width} channels wide; expected one of "
+        f"{[size.codec[0] for size in SIZES.values()]}."
+    )
