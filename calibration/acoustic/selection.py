@@ -22,7 +22,7 @@ from calibration.training.settings import StageSettings, TrainingSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SelectedStage", "train_selected"]
+__all__ = ["Either", "SelectedStage", "train_selected"]
 
 
 class SelectedStage(Stage):
@@ -125,7 +125,7 @@ class SelectedStage(Stage):
             network.load_state_dict(own)
 
 
-class _Either(Event):
+class Either(Event):
     """Set as soon as one of several events is."""
 
     def __init__(self, *events: Event) -> None:
@@ -133,6 +133,7 @@ class _Either(Event):
         self._events = events
 
     def is_set(self) -> bool:
+        """Return whether one of them is set."""
         return any(event.is_set() for event in self._events)
 
 
@@ -170,7 +171,7 @@ def train_selected(
         stage,
         out,
         resume=resume,
-        stop=_Either(asked, stage.enough),
+        stop=Either(asked, stage.enough),
         deadline=deadline,
         progress=progress,
     )

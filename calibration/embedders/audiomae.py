@@ -70,6 +70,11 @@ class AudioMaeEmbedder(WindowEmbedder):
         self._weights = weights
         self._digest = ""
 
+    @property
+    def encoder(self) -> Any:
+        """The network, for what needs its tokens one by one."""
+        return self._model
+
     def settings(self) -> dict[str, Any]:
         """Return all that the vectors depend on."""
         self._digest = self._digest or self._weights.digest()

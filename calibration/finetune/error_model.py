@@ -91,7 +91,7 @@ def fit_error_model(
         reads = np.ascontiguousarray(right.T)  # (d, r)
         values = (t - middle) @ reads
         gram = np.asarray(values.T @ values, np.float64)
-        gram += _SHRINK * gram.diagonal().max() * np.eye(len(gram))
+        gram += (_SHRINK * gram.diagonal().max(initial=0.0) + 1e-9) * np.eye(len(gram))
         says = np.linalg.solve(gram, np.asarray(values.T @ (p - mean), np.float64))
         says = np.asarray(says, np.float32)
         residual = p - mean - values @ says

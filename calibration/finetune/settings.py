@@ -25,6 +25,7 @@ from typing import Literal
 
 from calibration.acoustic.settings import AcousticSettings
 from calibration.config import CalibrationSettings
+from calibration.finetune.convert_settings import ConvertSettings
 from calibration.training.settings import StageSettings
 from models.errors import SettingError
 
@@ -94,8 +95,10 @@ class FullSettings:
     pooling: Literal["mean", "mean-max"] = "mean"
     fill: Literal["last", "zeros"] = "zeros"  # tokens after the stretch, up to 10.24 s
     audiomae: Path | None = None  # weights of AudioMAE, whose tokens these checkpoints take
+    last_blocks: int = 1  # of AudioMAE: 1 its last block, 3 as AudioLDM 2 was trained
     clap: str | None = None  # embedder of MusicLDM's vector: "clap:FOLDER"
     text: Path | None = None  # .npy (length, 1024): FLAN-T5's states for AudioLDM 2
+    convert: ConvertSettings | None = None  # then bring it to v or x0, with guidance inside
 
     def __post_init__(self) -> None:
         if self.lora_rank < 1:

@@ -1,0 +1,96 @@
+"""The command `hearback train brain`; everything else is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+__all__ = ["brain", "register"]
+
+STOPPED = 4  # saved, and can be resumed
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the group `hearback train`."""
+    app.command(
+        name="brain",
+        epilog="Try it:  hearback train brain --config brain.toml --out tuned --resume",
+    )(brain)
+
+
+def brain(
+    *,
+    config: Annotated[
+        Path, typer.Option(help="TOML file: recordings, the generator's folder, tables of options.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tuned generator and its decoder.")],
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to train.")] = "cpu",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what is in the folder.")
+    ] = False,
+    budget: Annotated[
+        float | None, typer.Option(metavar="MIN", help="Save and leave after so many minutes.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object last.")] = False,
+) -> None:
+    """Tune a generator and an acoustic decoder on one participant's recordings."""
+    import logging
+    import signal
+    import sys
+    from threading import Event
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True
+    )
+    log = logging.getLogger(__name__)
+    settings = _settings(config)
+    stop = Event()
+
+    def end(number: int, _frame: Any) -> None:
+        log.info("Signal %d: saving after this step.", number)
+        stop.set()
+
+    def report(at: Any) -> None:
+        losses = " ".join(f"{name} {value:.4f}" for name, value in at.losses.items())
+        log.info("%s %d/%d  %s  %.2f it/s", at.stage, at.step, at.steps, losses, at.steps_per_s)
+
+    from calibration.finetune.run import train_brain
+
+    before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        found = train_brain(
+            settings,
+            out,
+            device=device,
+            resume=resume,
+            budget_min=budget,
+            stop=stop,
+            progress=report,
+        )
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if found is None:
+        typer.echo("Stopped before the end; go on with --resume.", err=True)
+        if json_:
+            typer.echo(json.dumps({"done": False}))
+        raise typer.Exit(STOPPED)
+    gained = found.tuned
+    typer.echo(
+        f"{found.participant}: {found.n_windows} windows of {found.n_clips} clips; held-out loss "
+        f"under decoded conditions {gained['held_out_loss_before']:.4f} before, "
+        f"{gained['held_out_loss']:.4f} after. Wrote {out}",
+        err=True,
+    )
+    if json_:
+        typer.echo(json.dumps({"done": True, **found.to_json()}, allow_nan=False))
+
+
+def _settings(config: Path) -> Any:
+    from calibration.finetune.settings import BrainTraining
+    from models.settings import load_settings
+
+    return load_settings(config, BrainTraining)

@@ -1,0 +1,392 @@
+"""The whole of `hearback train brain`: recordings to a tuned generator and its acoustic decoder.
+
+OUT/acoustic/     the acoustic decoder, trained first
+brain/        the fine-tuning
+generator/    the tuned denoiser, beside copies of the other stages: a training folder
+checkpoint/   in its place, for a full-size checkpoint: a folder in diffusers layout
+acoustic.onnx
+brain.json    settings, scores, what was gained
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from calibration.acoustic.fit import AcousticDecoder, fit_acoustic
+from calibration.acoustic.scores import score_tokens, shuffled_rows
+from calibration.acoustic.selection import Either, train_selected
+from calibration.acoustic.targets import stretch_tokens
+from calibration.config import settings_to_json
+from calibration.finetune.prepare import Prepared, prepare_windows
+from calibration.finetune.settings import BrainTraining
+from calibration.finetune.small import PREFIX, BrainStage, SmallFinetune
+from calibration.finetune.windows import BrainWindows, decode_tokens
+from calibration.outer import unit
+from calibration.reading import read_participant
+from calibration.training.checkpoint import save_tensors
+from calibration.training.loop import Progress, need_device
+from calibration.training.settings import TrainingSettings
+from calibration.whole_file import write_whole
+from models.errors import FileError, SettingError
+from models.stretch import TOKENS_PER_STEP
+
+if TYPE_CHECKING:
+    from calibration.acoustic.network import AcousticTransformer
+    from calibration.acoustic.targets import TokenSource
+    from calibration.data.dataset import Dataset
+
+__all__ = ["BrainReport", "train_brain", "tune_small"]
+
+_log = logging.getLogger(__name__)
+_COPIED = ("encoder", "judge", "codec", "tokens", "vocoder")
+
+
+@dataclass(frozen=True, slots=True)
+class BrainReport:
+    """What a fine-tuning came to."""
+
+    participant: str
+    lag_s: float
+    n_windows: int
+    n_clips: int
+    steps: int  # of tokens for a window
+    acoustic: dict[str, float]  # on inner groups
+    held_out: dict[str, dict[str, Any]]  # of the data set's own test runs; empty without any
+    tuned: dict[str, float]
+    parity: float | None  # of acoustic.onnx; None where no tokens are decoded
+    licence: str = ""  # of the weights that were tuned
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+class _Deadline(Event):
+    """Set when a moment on `time.monotonic`'s clock has come."""
+
+    def __init__(self, at: float | None) -> None:
+        super().__init__()
+        self._at = at
+
+    def is_set(self) -> bool:
+        return self._at is not None and time.monotonic() >= self._at
+
+
+def train_brain(
+    settings: BrainTraining,
+    out: Path,
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+    resume: bool = False,
+    budget_min: float | None = None,
+    stop: Event | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> BrainReport | None:
+    """Train an acoustic decoder and tune a generator on one participant's recordings.
+
+    Parameters
+    ----------
+    settings : BrainTraining
+    out : Path
+    device : {"cpu", "cuda"}
+    resume : bool
+        Go on with what is in the folder.
+    budget_min : float, optional
+        Minutes after which everything is saved and left.
+    stop : Event, optional
+        When set, everything is saved and left.
+    progress : callable, optional
+
+    Returns
+    -------
+    report : BrainReport or None
+        None if it was stopped before its end.
+
+    Raises
+    ------
+    HearbackError
+        If recordings, sounds or networks cannot be read, do not fit, or the folder is in use.
+    """
+    import torch
+
+    need_device(device)
+    torch.set_num_threads(settings.threads)
+    deadline = None if budget_min is None else time.monotonic() + 60.0 * budget_min
+    ended = Either(stop or Event(), _Deadline(deadline))
+    _claim(settings, out, resume=resume)
+    dataset = read_participant(settings.recordings, settings.participant, settings.calibration.data)
+    if settings.full is not None:
+        from calibration.finetune.run_full import tune_full
+
+        tune: Any = tune_full
+    else:
+        tune = tune_small
+    report: BrainReport | None = tune(
+        dataset, settings, out, device=device, resume=resume, stop=ended, progress=progress
+    )
+    if report is not None:
+        _write_report(out, settings, report)
+    return report
+
+
+def tune_small(
+    dataset: Dataset,
+    settings: BrainTraining,
+    out: Path,
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+    resume: bool = False,
+    stop: Event | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> BrainReport | None:
+    """Tune the embedded generator of a training folder on recordings that were read.
+
+    Parameters and errors are those of `train_brain`.
+    """
+    from calibration.acoustic.token_decoder import load_token_decoder
+    from calibration.finetune.trained import RunEmbedder, RunTokens, TrainedParts
+
+    if settings.generator is None:
+        raise SettingError("Name the folder of a training run as 'generator'.")
+    parts = TrainedParts(settings.generator)
+    tokens = RunTokens(parts.tokens)
+    prepared = prepare_windows(
+        dataset,
+        dataset.participants[0],
+        settings.calibration,
+        embedder=RunEmbedder(parts),
+        tokens=tokens,
+        latents=parts.latents,
+        silence=parts.silence,
+        prefix=PREFIX,
+        progress=lambda what: _log.info("%s", what),
+    )
+    run = training_of(settings, device)
+    hears = settings.acoustic.perceptual_weight or settings.acoustic.mel_weight
+    decoder = fit_decoder(
+        prepared,
+        settings,
+        out / "acoustic",
+        dataset=dataset,
+        token_decoder=load_token_decoder(settings.generator) if hears else None,
+        device=device,
+        resume=resume,
+        stop=stop,
+        progress=progress,
+    )
+    if stop is not None and stop.is_set():
+        return None
+    windows = decode_windows(prepared.windows, settings)
+    train, check = windows.split(settings.acoustic, seed=settings.seed)
+    stage = SmallFinetune(
+        run,
+        settings.finetune,
+        settings.acoustic,
+        windows,
+        denoiser=parts.denoiser,
+        decoder=network_of(decoder),
+        train=train,
+        check=check,
+    )
+    if not train_selected(stage, out / "brain", resume=resume, stop=stop, progress=progress):
+        return None
+    scores = scores_of(stage)
+    tensors = {
+        f"denoiser.{name}": value for name, value in stage.averages["denoiser"].state_dict().items()
+    }
+    note = {"step": stage.best_step, "scores": scores, "tuned": dataset.participants[0]}
+    save_tensors(out / "generator" / "final.safetensors", tensors, note)
+    _copy_stages(settings.generator, out)
+    return finish(prepared, decoder, stage, out, dataset=dataset, tokens=tokens, scores=scores)
+
+
+def fit_decoder(
+    prepared: Prepared,
+    settings: BrainTraining,
+    folder: Path,
+    *,
+    dataset: Dataset,
+    token_decoder: Any,
+    device: Literal["cpu", "cuda"],
+    resume: bool,
+    stop: Event | None,
+    progress: Callable[[Progress], None] | None,
+) -> AcousticDecoder:
+    """Fit the acoustic decoder of prepared windows; see `calibration.acoustic.fit.fit_acoustic`."""
+    windows = prepared.windows
+    mel = None
+    if settings.acoustic.mel_weight and settings.acoustic.mel_target == "sound":
+        from calibration.acoustic.targets import stretch_mel
+
+        steps = windows.tokens.shape[1] // TOKENS_PER_STEP
+        mel = stretch_mel(
+            dataset.stimuli,
+            windows.samples.clip.tolist(),
+            windows.samples.start_s,
+            np.minimum(windows.samples.stop_s, windows.samples.start_s + 0.16 * steps),
+            steps=steps,
+        )
+    return fit_acoustic(
+        windows.samples,
+        windows.tokens,
+        windows.decoded,
+        windows.groups,
+        settings.acoustic,
+        true_embeddings=windows.true,
+        response=prepared.response,
+        mel=mel,
+        token_decoder=token_decoder,
+        device=device,
+        seed=settings.seed,
+        folder=folder,
+        resume=resume,
+        stop=stop,
+        progress=progress,
+    )
+
+
+def network_of(decoder: AcousticDecoder) -> AcousticTransformer | None:
+    """Return the network of a decoder; None for the closed form, which is not trained along."""
+    network: AcousticTransformer | None = getattr(decoder.engine, "network", None)
+    return network
+
+
+def scores_of(stage: BrainStage) -> dict[str, float]:
+    """Return what a fine-tuning gained."""
+    return {
+        "held_out_loss_before": stage.curve[0][1],
+        "held_out_loss": stage.best_loss,
+        "best_step": float(stage.best_step),
+    }
+
+
+def finish(
+    prepared: Prepared,
+    decoder: AcousticDecoder | None,
+    stage: BrainStage,
+    out: Path,
+    *,
+    dataset: Dataset,
+    tokens: TokenSource,
+    scores: dict[str, float],
+) -> BrainReport:
+    """Export the acoustic decoder as it is after the fine-tuning, and score it on test runs."""
+    network = stage.averages.get("acoustic")
+    parity = None
+    if network is not None and decoder is not None:
+        from calibration.acoustic.transformer import TransformerEngine, save_acoustic
+
+        tuned: Any = network.cpu().eval()
+        decoder = replace(decoder, engine=TransformerEngine(tuned))
+        save_acoustic(tuned, decoder.settings, out)
+    if decoder is not None:
+        parity = decoder.export_onnx(out / "acoustic.onnx")
+    return BrainReport(
+        participant=dataset.participants[0],
+        lag_s=prepared.fit.lag_s,
+        n_windows=len(prepared.windows.samples),
+        n_clips=len(np.unique(prepared.windows.samples.clip)),
+        steps=prepared.windows.tokens.shape[1] // TOKENS_PER_STEP,
+        acoustic={} if decoder is None else decoder.scores,
+        held_out={} if decoder is None else _held_out(prepared, decoder, dataset, tokens),
+        tuned=scores,
+        parity=parity,
+    )
+
+
+def _held_out(
+    prepared: Prepared, decoder: AcousticDecoder, dataset: Dataset, tokens: TokenSource
+) -> dict[str, dict[str, Any]]:
+    """Score the decoder on the data set's own test runs, beside a shuffled brain and the mean."""
+    samples = prepared.held_out
+    if samples is None:
+        return {}
+    x = np.asarray(samples.mean_x(), np.float32)
+    said = np.asarray(prepared.fit.decoder.predict(x), np.float64) + prepared.fit.centre
+    s = unit(said).astype(np.float32)
+    stops = np.minimum(samples.stop_s, samples.start_s + 0.16 * decoder.steps)
+    true = stretch_tokens(
+        tokens, dataset.stimuli, samples.clip.tolist(), samples.start_s, stops, steps=decoder.steps
+    )
+    rows = shuffled_rows(samples.clip, np.random.default_rng(0))
+    made = decoder.predict(x, s)
+    scores = score_tokens(
+        {"decoder": made, "shuffled brain": made[rows]}, true, samples.clip, mean=decoder.mean
+    )
+    return {name: one.to_json() for name, one in scores.items()}
+
+
+def decode_windows(windows: BrainWindows, settings: BrainTraining) -> BrainWindows:
+    """Return the windows with tokens decoded out of fold, as the settings say."""
+    return decode_tokens(
+        windows, settings.acoustic, n_folds=settings.finetune.error_folds, seed=settings.seed
+    )
+
+
+def training_of(settings: BrainTraining, device: Literal["cpu", "cuda"]) -> TrainingSettings:
+    """Return what every stage wants to know."""
+    return TrainingSettings(
+        seed=settings.seed,
+        device=device,
+        threads=settings.threads,
+        precision=settings.precision,
+        checkpoint_s=settings.checkpoint_s,
+    )
+
+
+def _copy_stages(source: Path, out: Path) -> None:
+    """Put the frozen stages beside the tuned one: what is exported needs them all."""
+    try:
+        for stage in _COPIED:
+            final = source / stage / "final.safetensors"
+            if final.is_file():
+                (out / stage).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(final, out / stage / "final.safetensors")
+        if (source / "run.json").is_file():
+            shutil.copyfile(source / "run.json", out / "run.json")
+    except OSError as error:
+        raise FileError(f"Cannot copy the trained stages to {out}: {error}.") from error
+
+
+def _claim(settings: BrainTraining, out: Path, *, resume: bool) -> None:
+    """Write down what is trained here, or check that it is the same as before."""
+    path = out / "settings.json"
+    # Number of threads, precision and the pace of checkpoints may change between calls.
+    free = {"threads", "precision", "checkpoint_s"}
+    wanted = {key: value for key, value in _plain(settings).items() if key not in free}
+    try:
+        if path.exists():
+            if not resume:
+                raise FileError(f"{out} holds a fine-tuning. Resume it, or give another folder.")
+            if json.loads(path.read_text("utf-8")) != wanted:
+                raise FileError(
+                    f"{out} holds a fine-tuning with other settings. Give those, or another folder."
+                )
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(wanted, indent=1).encode())
+    except (OSError, ValueError) as error:
+        raise FileError(f"Cannot use {path}: {error}.") from error
+
+
+def _plain(settings: BrainTraining) -> dict[str, Any]:
+    values = asdict(replace(settings, full=None))
+    values["calibration"] = settings_to_json(settings.calibration)
+    values["full"] = None if settings.full is None else asdict(settings.full)
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _write_report(out: Path, settings: BrainTraining, report: BrainReport) -> None:
+    said = {"settings": _plain(settings), **report.to_json()}
+    write_whole(out / "brain.json", json.dumps(said, indent=1).encode())

@@ -1,0 +1,132 @@
+"""Teach a grown denoiser what its checkpoint says with guidance: v or x0, in one evaluation.
+
+The old output's share falls to zero over the first half of the steps (see
+`calibration.finetune.convert`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calibration.finetune.convert import GrownDenoiser, grow, grown_generator
+from calibration.finetune.convert_settings import ConvertSettings
+from calibration.training.loop import Stage, autocast
+from calibration.training.settings import TrainingSettings
+from models.nets.full.generator import FullGenerator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+__all__ = ["ConvertStage"]
+
+_CHECKS = (100, 300, 500, 700, 900)  # thousandths of the levels
+
+
+class ConvertStage(Stage):
+    """Train a grown denoiser on its checkpoint's guided predictions.
+
+    Parameters
+    ----------
+    run : TrainingSettings
+    options : ConvertSettings
+    generator : FullGenerator
+        The teacher, that predicts noise; frozen.
+    latents : array of shape (n, 8, frames, 16)
+        Of sounds.
+    conditions : callable
+        Rows to the parts of their conditions, as the family's denoiser takes them, on any device.
+    """
+
+    def __init__(
+        self,
+        run: TrainingSettings,
+        options: ConvertSettings,
+        generator: FullGenerator,
+        latents: NDArray[np.float32],
+        conditions: Callable[[NDArray[np.int64]], list[Tensor]],
+    ) -> None:
+        super().__init__("convert", run, options)
+        self.options, self.conditions = options, conditions
+        self.teacher = generator.to(self.device).requires_grad_(False).eval()
+        self.latents = latents
+        self.alphas = torch.from_numpy(generator.schedule.alphas()).to(self.device)
+        grown = grow(generator, options.prediction).requires_grad_(True)
+        self.train_network("grown", grown)
+
+    def advance(
+        self, step: int, rng: np.random.Generator, noise: torch.Generator
+    ) -> dict[str, Any]:
+        """One step at random levels and strengths."""
+        grown = self.networks["grown"]
+        assert isinstance(grown, GrownDenoiser)
+        grown.share.fill_(max(0.0, 1.0 - step / max(1.0, 0.5 * self.options.steps)))
+        rows = rng.integers(0, len(self.latents), self.options.batch)
+        x0 = torch.from_numpy(self.latents[rows]).to(self.device)
+        eps = torch.randn(x0.shape, generator=noise, device=self.device)
+        times = torch.randint(len(self.alphas), (len(x0),), generator=noise, device=self.device)
+        low, high = self.options.low, self.options.high
+        strength = torch.from_numpy(rng.uniform(low, high, len(x0)).astype(np.float32))
+        loss = self._loss(grown, x0, eps, times, strength.to(self.device), rows).mean()
+        self.update(loss, "grown")
+        return {"loss": loss, "share": float(grown.share)}
+
+    @torch.no_grad()
+    def finish(self, out: Path) -> dict[str, float]:
+        """Return how far the new output alone is from the guided teacher, over its spread."""
+        grown = self.averages["grown"]
+        assert isinstance(grown, GrownDenoiser)
+        grown.share.zero_()
+        source = torch.Generator().manual_seed(self.run.seed + 5)
+        rows = np.arange(min(len(self.latents), 32))
+        x0 = torch.from_numpy(self.latents[rows]).to(self.device)
+        strength = torch.full((len(rows),), self.options.strength, device=self.device)
+        total = 0.0
+        for thousandth in _CHECKS:
+            eps = torch.randn(x0.shape, generator=source).to(self.device)
+            level = thousandth * len(self.alphas) // 1000
+            times = torch.full((len(rows),), level, device=self.device)
+            total += float(self._loss(grown, x0, eps, times, strength, rows).mean())
+        return {"loss": total / len(_CHECKS)}
+
+    def converted(self) -> FullGenerator:
+        """Return the generator of the published layout, with the chosen strength folded in."""
+        grown = self.averages["grown"]
+        assert isinstance(grown, GrownDenoiser)
+        grown.share.zero_()
+        return grown_generator(grown, self.teacher, strength=self.options.strength)
+
+    def _loss(
+        self,
+        grown: GrownDenoiser,
+        x0: Tensor,
+        eps: Tensor,
+        times: Tensor,
+        strength: Tensor,
+        rows: NDArray[np.int64],
+    ) -> Tensor:
+        alpha = self.alphas[times].reshape(-1, 1, 1, 1)
+        sigma = (1.0 - alpha.square()).sqrt()
+        x = (alpha * x0 + sigma * eps).float()
+        parts = [part.to(self.device) for part in self.conditions(rows)]
+        free = [torch.zeros_like(parts[0]), *parts[1:]]
+        with autocast(self.run):
+            with torch.no_grad():
+                said = self.teacher.denoiser(x, times, *parts).double()
+                without = self.teacher.denoiser(x, times, *free).double()
+            guided = without + strength.double().reshape(-1, 1, 1, 1) * (said - without)
+            predicted = grown(x, times, *parts, strength=strength)
+        if self.options.prediction == "sample":
+            wanted = (x - sigma * guided) / alpha
+        else:
+            wanted = (guided - sigma * x) / alpha
+        # The teacher's own errors are multiplied by up to 84 on the way to v or x0; weighted by
+        # alpha, the last levels count without ruling. The choice is ours.
+        squares = alpha * (predicted.double() - wanted).square()
+        return squares.flatten(1).mean(1).float()

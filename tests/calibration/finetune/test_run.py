@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer import Typer
+from typer.testing import CliRunner
+
+from calibration.finetune.cli import register
+from calibration.simulate import RegionSettings, SimulationSettings, simulate_dataset
+from calibration.training.checkpoint import load_tensors, load_weights, save_tensors
+from export.runtime import open_runner
+from models.nets.encoder import AudioEncoder
+from models.nets.full.random_weights import save_checkpoint
+from models.nets.masked_autoencoder import MaskedAutoencoder
+from models.nets.sizes import make_codec, make_denoiser
+from tests.models.nets.full.tiny import tiny_generator
+
+pytestmark = pytest.mark.slow
+
+_OPTIONS = """
+{what}
+recordings = "{recordings}"
+precision = "fp32"
+
+[calibration.features.tr_mean]
+window_s = 3.0
+
+[calibration.lag]
+fixed_s = 4.5
+
+[acoustic]
+method = "{method}"
+steps = 6
+batch = 8
+width = 48
+heads = 3
+encoder_layers = 1
+decoder_layers = 1
+feedforward = 64
+rank = 8
+token_rank = 32
+check_every = 3
+
+[finetune]
+steps = 4
+batch = 4
+check_every = 2
+check_windows = 8
+error_share = 0.3
+"""
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = SimulationSettings(
+        timetable="short",
+        n_runs=(2, 1),
+        clips_per_run=6,
+        n_test_clips=3,
+        repetitions=2,
+        snr=4.0,
+        regions=(RegionSettings("heschl", 40),),
+        n_other_voxels=10,
+        latent_dim=8,
+    )
+    return simulate_dataset(tmp_path_factory.mktemp("brain") / "data", settings)
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training folder whose networks have learnt nothing."""
+    folder = tmp_path_factory.mktemp("training")
+    torch.manual_seed(0)
+    denoiser = make_denoiser("tiny")
+    for layer in (denoiser.modulation, denoiser.leave_modulation, denoiser.leave):
+        torch.nn.init.normal_(layer.weight, std=0.02)
+    for stage, key, network in (
+        ("encoder", "audio", AudioEncoder()),
+        ("codec", "codec", make_codec("tiny")),
+        ("tokens", "autoencoder", MaskedAutoencoder()),
+        ("generator", "denoiser", denoiser),
+    ):
+        tensors = {f"{key}.{name}": value for name, value in network.state_dict().items()}
+        save_tensors(folder / stage / "final.safetensors", tensors, {})
+    return folder
+
+
+def _config(folder: Path, **words: object) -> Path:
+    path = folder / "brain.toml"
+    path.write_text(_OPTIONS.format(**words), "utf-8")
+    return path
+
+
+def _run(*arguments: str) -> object:
+    app = Typer()
+    register(app)
+    app.callback()(lambda: None)
+    return CliRunner().invoke(app, ["brain", *arguments])
+
+
+@pytest.mark.parametrize("method", ["ridge", "transformer"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_recordings_and_a_training_folder_give_a_tuned_folder_and_an_acoustic_decoder(
+    method: str, recordings: Path, training: Path, tmp_path: Path
+) -> None:
+    config = _config(
+        tmp_path, what=f'generator = "{training}"', recordings=recordings, method=method
+    )
+    out = tmp_path / "out"
+    stopped = _run("--config", str(config), "--out", str(out), "--budget", "0")
+    assert stopped.exit_code == 4, stopped.output  # type: ignore[attr-defined]
+    result = _run("--config", str(config), "--out", str(out), "--resume", "--json")
+    assert result.exit_code == 0, result.output  # type: ignore[attr-defined]
+    said = json.loads((out / "brain.json").read_text("utf-8"))
+    assert set(said["held_out"]) == {"decoder", "shuffled brain", "mean tokens"}
+    assert said["tuned"]["held_out_loss"] <= said["tuned"]["held_out_loss_before"]
+    assert said["parity"] <= 1e-5
+    runner = open_runner(out / "acoustic.onnx")
+    n_features = runner.inputs[0].shape[1]
+    made = runner.run(
+        {
+            "features": np.zeros((1, n_features or 0), np.float32),
+            "embedding": np.full((1, 512), 512**-0.5, np.float32),
+        }
+    )["tokens"]
+    assert made.shape == (1, 8 * said["steps"], 768)
+    tensors, _ = load_tensors(out / "generator" / "final.safetensors")
+    load_weights(make_denoiser("tiny"), tensors, "denoiser")
+    assert (out / "codec" / "final.safetensors").is_file()
+    again = _run("--config", str(config), "--out", str(out))
+    assert "Resume it" in str(again.exception)  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_full_checkpoint_is_tuned_converted_and_loads_again(
+    recordings: Path, tmp_path: Path
+) -> None:
+    from models.nets.full.loaders import load_full_generator
+
+    checkpoint = tmp_path / "checkpoint"
+    save_checkpoint(tiny_generator("musicldm", prediction="epsilon"), checkpoint)
+    config = _config(tmp_path, what="", recordings=recordings, method="ridge")
+    full = f"""
+[full]
+checkpoint = "{checkpoint}"
+published = false
+lora_rank = 2
+clap = "clap-small-random"
+
+[full.convert]
+steps = 3
+batch = 2
+"""
+    config.write_text(config.read_text("utf-8") + full, "utf-8")
+    out = tmp_path / "out"
+    result = _run("--config", str(config), "--out", str(out))
+    assert result.exit_code == 0, (result.output, result.exception)  # type: ignore[attr-defined]
+    loaded = load_full_generator(str(out / "checkpoint"), "musicldm", published=False)
+    assert loaded.generator.schedule.prediction == "v_prediction"
+    said = json.loads((out / "brain.json").read_text("utf-8"))
+    assert said["parity"] is None
+    assert "NC" in said["licence"]
