@@ -53,6 +53,8 @@ class SoundsSettings:
     clips: int = 13_000  # of the library's classes
     blends: int = 5_000  # mixtures without a class, for codec and vocoder
     held_out: int = 650  # of each, the last ones: never trained on
+    # Of the clips: procedural, folder:PATH or midi:PATH; several with '+' between them take turns.
+    source: str = "procedural"
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < min(self.clips, self.blends):
@@ -102,6 +104,7 @@ class VocoderSettings(StageSettings):
     frames: int = 64  # of a stretch
     plain: float = 0.7
     phase_weight: float = 0.3
+    turn_weight: float = 0.3  # how far the phases turn from frame to frame, bin by bin
     adversarial_weight: float = 0.1
     match_weight: float = 0.2  # features of the discriminators
     gain_db: float = 8.0
@@ -127,18 +130,39 @@ class GeneratorSettings(StageSettings):
 class DistillSettings(StageSettings):
     """Few steps: regression on the teacher's paths, then a short adversarial phase."""
 
-    steps: int = 3_000
+    steps: int = 4_800
     batch: int = 32
-    rate: float = 2e-4
+    rate: float = 4e-4  # of the regression, and of consistency distillation
     warmup: int = 100
-    average: float = 0.995
+    average: float = 0.998
     method: Literal["arc", "consistency"] = "arc"
-    regression: float = 0.4  # share of the steps
-    teacher_steps: int = 16  # Heun
+    regression: float = 0.625  # share of the steps; the rest is adversarial
+    adversarial_rate: float = 1e-4  # of student and critic
+    paths: int = 6_000  # windows whose way from noise to sound the teacher lays down beforehand
+    teacher_steps: int = 16  # Heun; a multiple of 4, as the student's jumps begin at quarters
     guidance: float = 1.5  # strength that the student has built in; 1 is none
-    own_prefixes: float = (
-        0.5  # share of adversarial samples that go on from the student's own sound
-    )
+    own_prefixes: float = 0.5  # share of adversarial steps that go on from the student's own sound
+    chain: int = 4  # so many continuations of its own at most come before
+    points: int = 32  # of a path, for consistency distillation
+
+    def __post_init__(self) -> None:
+        # Named: zero-argument super() does not work in a dataclass with slots.
+        StageSettings.__post_init__(self)
+        if (
+            self.teacher_steps < 4
+            or self.teacher_steps % 4
+            or self.paths < 1
+            or self.chain < 1
+            or self.points < 2
+            or not 0 <= self.regression <= 1
+            or not 0 <= self.own_prefixes <= 1
+            or not self.adversarial_rate > 0
+        ):
+            raise SettingError(
+                "Distillation needs a multiple of 4 teacher steps, at least one path and one "
+                "continuation, 2 points, shares from 0 to 1 and a rate above 0, got "
+                f"{self}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +173,7 @@ class TrainingSettings:
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     checkpoint_s: float = 120.0
     sounds: SoundsSettings = field(default_factory=SoundsSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
@@ -193,6 +217,9 @@ def scaled(settings: TrainingSettings, factor: float) -> TrainingSettings:
         clips=max(52, round(settings.sounds.clips * factor)),
         blends=max(40, round(settings.sounds.blends * factor)),
         held_out=max(13, round(settings.sounds.held_out * factor)),
+        source=settings.sounds.source,
     )
     stages = {name: fewer(getattr(settings, name)) for name in names}
+    paths = max(32, round(settings.distill.paths * factor))
+    stages["distill"] = replace(stages["distill"], paths=paths)  # type: ignore[call-arg]
     return replace(settings, sounds=sounds, **stages)  # type: ignore[arg-type]

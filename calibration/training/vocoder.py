@@ -18,7 +18,7 @@ from models.mel import mel_basis
 from models.nets.codec import from_log
 from models.nets.discriminators import SoundDiscriminator
 from models.nets.sizes import make_vocoder
-from models.nets.vocoder import HOP, N_FFT, Vocoder
+from models.nets.vocoder import AHEAD, HOP, LATE, N_FFT, Vocoder
 
 __all__ = ["VocoderStage", "batch_log_mel"]
 
@@ -48,10 +48,12 @@ class VocoderStage(Stage):
     ) -> dict[str, Any]:
         """One step on stretches of clips (one in three) and blends."""
         sound = torch.from_numpy(self._stretches(rng)).to(self.device)
-        made, wanted, mel = self._copies(sound)
+        made, wanted, mel, turns = self._copies(sound)
         losses: dict[str, Tensor] = {"mel": (batch_log_mel(made) - mel).abs().mean()}
         losses["stft"], losses["phase"] = spectral_losses(made, wanted, self.options.phase_weight)
+        losses["turn"] = turn_loss(turns, sound)
         loss = losses["mel"] + losses["stft"] + self.options.phase_weight * losses["phase"]
+        loss = loss + self.options.turn_weight * losses["turn"]
         if step >= self.options.plain * self.settings.steps:
             loss = loss + self._adversarial(made, wanted, losses)
         losses["loss"] = loss
@@ -60,7 +62,7 @@ class VocoderStage(Stage):
 
     def _stretches(self, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], Any]:
         """Sounds long enough for the frames before, of and after each stretch."""
-        n, material, vocoder = self.settings.batch, self.material, self.networks["vocoder"]
+        n, material, vocoder = self.batch, self.material, self.networks["vocoder"]
         assert isinstance(vocoder, Vocoder)
         samples = (_BEFORE + self.options.frames + vocoder.lookahead) * HOP
         sounds = np.zeros((n, samples), np.float32)
@@ -73,21 +75,21 @@ class VocoderStage(Stage):
             sounds[row] = gain * store.pcm(number, first, samples)
         return sounds
 
-    def _copies(self, sound: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the copies of the inner stretches, those stretches, and their mel."""
+    def _copies(self, sound: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the copies of the inner stretches, those stretches, their mel, and all turns."""
         vocoder = self.networks["vocoder"]
         assert isinstance(vocoder, Vocoder)
         mel = batch_log_mel(sound)
         x = from_log(mel)
         state = vocoder.initial_state(len(x))
         with autocast(self.run):
-            correction, _ = vocoder.corrections(x, state[:-2])
-        blocks, _ = vocoder.synthesise(x, correction, state[-2:])
+            correction, _ = vocoder.corrections(x, state[:-LATE])
+        blocks, _ = vocoder.synthesise(x, correction, state[-LATE:])
         late = _BEFORE + vocoder.lookahead
         stop = _BEFORE + self.options.frames
         made = blocks[:, late : stop + vocoder.lookahead].flatten(1)
         wanted = sound[:, _BEFORE * HOP : stop * HOP]
-        return made, wanted, batch_log_mel(wanted)
+        return made, wanted, batch_log_mel(wanted), vocoder.turns(correction)
 
     def _adversarial(self, made: Tensor, wanted: Tensor, losses: dict[str, Tensor]) -> Tensor:
         """Train the discriminator (least squares, HiFi-GAN eq. 1); return the vocoder's loss."""
@@ -185,6 +187,27 @@ def spectral_losses(made: Tensor, wanted: Tensor, phase_weight: float) -> tuple[
         step = far * near.conj()
         phase = phase + (w * (1.0 - step.real)).sum() / w.sum().clamp(min=1e-3)
     return stft, phase
+
+
+def turn_loss(turns: Tensor, sound: Tensor) -> Tensor:
+    """Return how far the turns of phases are from those of the sound itself, 0 to 2.
+
+    Each weighs as much as the root of the magnitudes that it lies between.
+
+    Parameters
+    ----------
+    turns : Tensor of shape (batch, frames, 321)
+        Of all frames of the sound, as late as the vocoder gives them.
+    sound : Tensor of shape (batch, samples)
+    """
+    frames = turns.shape[1]
+    spectrum = _spectrum(sound, N_FFT, HOP).transpose(1, 2)[:, _BEFORE : frames - AHEAD]
+    late = turns[:, _BEFORE + AHEAD + 1 :]
+    step = spectrum[:, 1:] * spectrum[:, :-1].conj()
+    size = _magnitude(step)
+    along = (step.real * torch.cos(late) + step.imag * torch.sin(late)) / (size + 1e-4)
+    weight = size.sqrt()
+    return (weight * (1.0 - along)).sum() / weight.sum().clamp(min=1e-3)
 
 
 def _spectrum(sound: Tensor, size: int, hop: int) -> Tensor:

@@ -1,9 +1,15 @@
 """Log mel frames to sound: Vocos in one dimension, causal, around a magnitude that the mel gives.
 
 A frame of the network is a correction of the magnitudes that the mel bands stand for (the prior of
-FreeV, arXiv:2406.08196, section 3.1) and a phase for each bin; an inverse DFT, written as a matrix
-product so that it exports, and overlap-add make the sound. Silent bands have a prior of 0: silence
-in, exact silence out.
+FreeV, arXiv:2406.08196, section 3.1) and what becomes of the phase of each bin; an inverse DFT,
+written as a matrix product so that it exports, and overlap-add make the sound. Silent bands have a
+prior of 0: silence in, exact silence out.
+
+Phases have a memory. A network that is the same at all times and gives phases themselves answers
+steady frames by a steady spectrum, so by a sound of period `HOP`: a steady tone would come out as
+multiples of 100 Hz. Here it says by how much the phase of a bin turns from frame to frame, and
+pulls it towards a value where something begins (as an oscillator is locked by injection, Adler
+1946): a strong pull sets the phase, no pull lets it run on.
 """
 
 from __future__ import annotations
@@ -16,13 +22,14 @@ from models.mel import MelSpec, hann, mel_basis
 from models.nets.codec import N_MELS, from_log, to_log
 from models.nets.streaming import CausalConv, ConvNeXt, RmsNorm, State, Streamed
 
-__all__ = ["HOP", "N_FFT", "Vocoder"]
+__all__ = ["AHEAD", "HOP", "LATE", "N_FFT", "Vocoder"]
 
 HOP = 160
 N_FFT = 640
 _BINS = N_FFT // 2 + 1
 _OVERLAP = N_FFT // HOP
-_AHEAD = 4  # mel frames that the first convolution sees of the future
+AHEAD = 4  # mel frames that the first convolution sees of the future
+LATE = 3  # parts of the state that are not of convolutions
 
 
 class Vocoder(Streamed):
@@ -37,41 +44,45 @@ class Vocoder(Streamed):
     """
 
     # 40 ms by the first convolution, 20 ms because a sample is whole when its last window has come
-    lookahead = _AHEAD + _OVERLAP // 2
+    lookahead = AHEAD + _OVERLAP // 2
 
     prior: Tensor
     synthesis: Tensor
+    turn: Tensor
 
     def __init__(self, *, width: int, depth: int) -> None:
         super().__init__()
-        self.enter = CausalConv(N_MELS, width, 2 * _AHEAD + 1)
+        self.enter = CausalConv(N_MELS, width, 2 * AHEAD + 1)
         self.blocks = nn.ModuleList(ConvNeXt(width, expansion=3, depth=depth) for _ in range(depth))
         self.norm = RmsNorm(width)
-        self.leave = nn.Linear(width, 3 * _BINS)
-        with torch.no_grad():
-            self.leave.weight[:_BINS].zero_()
-            self.leave.bias[:_BINS].zero_()
+        self.leave = nn.Linear(width, 4 * _BINS)
+        with torch.no_grad():  # at first no correction, and each bin turns at its own frequency
+            self.leave.weight[: 2 * _BINS].zero_()
+            self.leave.bias[: 2 * _BINS].zero_()
         # Fixed by the front-end, so not among the weights that are stored.
         self.register_buffer("prior", torch.from_numpy(_prior_basis()), persistent=False)
         self.register_buffer("synthesis", torch.from_numpy(_synthesis_basis()), persistent=False)
+        turns = torch.arange(_BINS) * (HOP / N_FFT) % 1.0
+        self.register_buffer("turn", 2.0 * torch.pi * turns, persistent=False)
 
     def initial_state(self, batch: int = 1) -> State:
-        """Return the state after endless silence: of convolutions, magnitudes, overlap-add."""
+        """Return the state after silence: of convolutions, magnitudes, overlap-add and phases."""
         device = self.prior.device
         return [
             *super().initial_state(batch),
-            torch.zeros(batch, _AHEAD, _BINS, device=device),
+            torch.zeros(batch, AHEAD, _BINS, device=device),
             torch.zeros(batch, _OVERLAP - 1, N_FFT, device=device),
+            torch.zeros(batch, 2, _BINS, device=device),
         ]
 
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return (batch, frames, 160) for scaled mel x, (batch, frames, 64), and the state."""
-        correction, after = self.corrections(x, state[:-2])
-        sound, late = self.synthesise(x, correction, state[-2:])
+        correction, after = self.corrections(x, state[:-LATE])
+        sound, late = self.synthesise(x, correction, state[-LATE:])
         return sound, [*after, *late]
 
     def corrections(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return log gain, real and imaginary part of each bin, (batch, frames, 3 * 321)."""
+        """Return log gain, turn, real and imaginary pull of all bins, (batch, frames, 4 * 321)."""
         after: State = []
         h, past = self.enter(x, state[0])
         after.append(past)
@@ -82,19 +93,23 @@ class Vocoder(Streamed):
 
     def synthesise(self, x: Tensor, correction: Tensor, state: State) -> tuple[Tensor, State]:
         """Return blocks of sound, (batch, frames, 160); to be called in full precision."""
-        level, real, imaginary = correction.float().chunk(3, dim=-1)
+        level, _, real, imaginary = correction.float().chunk(4, dim=-1)
         # The correction of a frame comes when the convolution has seen what follows it.
         prior = torch.cat([state[0], self.magnitudes(x)], dim=1)
-        length = torch.rsqrt(real.square() + imaginary.square() + 1e-6)
-        magnitude = prior[:, : x.shape[1]] * torch.exp(level.clamp(-8.0, 4.0)) * length
-        spectrum = torch.cat([magnitude * real, magnitude * imaginary], dim=-1)
+        magnitude = prior[:, : x.shape[1]] * torch.exp(level.clamp(-8.0, 4.0))
+        phases = _run_on(state[2], self.turns(correction), torch.stack([real, imaginary], dim=2))
+        spectrum = (magnitude.unsqueeze(2) * phases).flatten(2)  # (batch, frames, 2 * 321)
         frames = torch.cat([state[1], spectrum @ self.synthesis], dim=1)
         parts = frames.reshape(len(x), -1, _OVERLAP, HOP)  # (batch, 3 + time, 4, 160)
         last = parts.shape[1]
         sound = parts[:, _OVERLAP - 1 :, 0]
         for late in range(1, _OVERLAP):
             sound = sound + parts[:, _OVERLAP - 1 - late : last - late, late]
-        return sound, [prior[:, x.shape[1] :], frames[:, x.shape[1] :]]
+        return sound, [prior[:, x.shape[1] :], frames[:, x.shape[1] :], phases[:, -1]]
+
+    def turns(self, correction: Tensor) -> Tensor:
+        """Return radians by which the phases of bins run on, (batch, frames, 321)."""
+        return correction.float().chunk(4, dim=-1)[1] + self.turn
 
     def magnitudes(self, x: Tensor) -> Tensor:
         """Return STFT magnitudes, (batch, frames, 321), that scaled mel frames stand for."""
@@ -106,6 +121,36 @@ class Vocoder(Streamed):
         """Return the whole sound, (batch, 160 frames), of log mel frames (batch, frames, 64)."""
         blocks: Tensor = self(from_log(mel))
         return blocks.flatten(1)
+
+
+def _run_on(phase: Tensor, turn: Tensor, pull: Tensor) -> Tensor:
+    """Return the phases of frames one after another, as points on the unit circle.
+
+    Parameters
+    ----------
+    phase : Tensor of shape (batch, 2, bins)
+        Of the frame before; real parts, then imaginary ones.
+    turn : Tensor of shape (batch, frames, bins)
+        Radians by which it runs on.
+    pull : Tensor of shape (batch, frames, 2, bins)
+        Added before the length is made 1.
+
+    Returns
+    -------
+    phases : Tensor of shape (batch, frames, 2, bins)
+        No gradient goes from frame to frame: through dozens of turns it would grow to many times
+        what the frames themselves give, and drown it.
+    """
+    cosine = torch.cos(turn).unsqueeze(2)
+    sine = torch.sin(turn)
+    sines = torch.stack([-sine, sine], dim=2)
+    phases = []
+    for c, s, towards in zip(cosine.unbind(1), sines.unbind(1), pull.unbind(1), strict=True):
+        before = phase.detach()
+        moved = towards + c * before + s * before.flip(1)
+        phase = moved * torch.rsqrt(moved.square().sum(1, keepdim=True) + 1e-6)
+        phases.append(phase)
+    return torch.stack(phases, dim=1)
 
 
 def _prior_basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
