@@ -183,12 +183,11 @@ def open_generator(
         for key, file in card.constants.items()
     }
     runners: dict[int, BoundRunner] = {}
+    engines: dict[int, Path] = {}
     for entry in card.graphs:
-        kept = None
-        if device == "tensorrt" and cache_dir is not None:
-            from export.engines import engine_folder
-
-            kept = engine_folder(Path(cache_dir), card, entry)
+        kept = _engine_folder(cache_dir, card, entry, device, strict=strict)
+        if kept is not None:
+            engines[entry.n_frames] = kept
         runner = open_bound_runner(
             home / entry.file,
             device=device,
@@ -203,7 +202,8 @@ def open_generator(
         runners[entry.n_frames] = runner
     generator = OnnxGenerator(card, runners, first)
     if golden:
-        _check_golden(generator, read_array(home, card, card.golden_file, ndim=1), home.name)
+        expected = read_array(home, card, card.golden_file, ndim=1)
+        _check_golden(generator, expected, home.name, engines)
     return generator
 
 
@@ -278,7 +278,33 @@ def _check_tensors(
             )
 
 
-def _check_golden(generator: OnnxGenerator, golden: NDArray[np.float32], where: str) -> None:
+def _engine_folder(
+    cache_dir: str | Path | None,
+    card: GeneratorCard,
+    entry: GraphEntry,
+    device: Device,
+    *,
+    strict: bool,
+) -> Path | None:
+    """Return where TensorRT keeps the engine of a graph, if it is asked for and can be had."""
+    if device != "tensorrt" or cache_dir is None:
+        return None
+    from export.engines import engine_folder
+
+    try:
+        return engine_folder(Path(cache_dir), card, entry)
+    except DeviceError:
+        if strict:
+            raise
+        return None  # opening the graph says why, and takes the CPU
+
+
+def _check_golden(
+    generator: OnnxGenerator,
+    golden: NDArray[np.float32],
+    where: str,
+    engines: dict[int, Path],
+) -> None:
     """Run every length on the fixed input: warms up, and shows whether it computes what it should.
 
     Raises
@@ -314,3 +340,7 @@ def _check_golden(generator: OnnxGenerator, golden: NDArray[np.float32], where: 
                 f"most {bound:g} was expected. Remove its cached engines, update the driver, or "
                 "choose --device cpu."
             )
+        if n_frames in engines and generator.device == "tensorrt":
+            from export.engines import check_engine_golden
+
+            check_engine_golden(engines[n_frames], sound)

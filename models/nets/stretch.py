@@ -8,9 +8,9 @@ in and out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ __all__ = [
     "STRETCHES",
     "WINDOW",
     "GeneratorNets",
+    "Graph",
+    "GraphGenerator",
     "SamplerName",
     "StretchGraph",
     "TorchGenerator",
@@ -154,34 +156,22 @@ class StretchGraph(nn.Module):
         self.guidance, self.probes = guidance, probes
         self._sampler = ping_pong if sampler == "ping_pong" else euler
         self._n_decoder = len(self.codec.decoder.convolutions())
+        self.noise_shape: tuple[int, ...] = (self.draws, 1, self.window, self.codec.latent)
+        self.state_names = [
+            *("prefix", "known", "held"),
+            *(f"decoder{i}" for i in range(self._n_decoder)),
+            *(f"vocoder{i}" for i in range(len(self.vocoder.initial_state()))),
+        ]
+        self.input_names = [
+            *("vector", "tokens", "noise", "start", "times"),
+            *(f"state.{name}" for name in self.state_names),
+        ]
+        between = [f"probe.{name}" for name in PROBES] if probes else []
+        self.output_names = ["sound", *(f"next.{name}" for name in self.state_names), *between]
         # Rising shares of the new frames where both the old and the new stretch made one.
         rise = torch.arange(1, held + 1, dtype=torch.float32) / (held + 1)
         self.register_buffer("rise", rise.reshape(1, held, 1), persistent=False)
         self.rise: Tensor
-
-    @property
-    def input_names(self) -> list[str]:
-        """Names of the inputs, in order."""
-        return [
-            *("vector", "tokens", "noise", "start", "times"),
-            *(f"state.{name}" for name in self.state_names),
-        ]
-
-    @property
-    def output_names(self) -> list[str]:
-        """Names of the outputs, in order."""
-        between = [f"probe.{name}" for name in PROBES] if self.probes else []
-        return ["sound", *(f"next.{name}" for name in self.state_names), *between]
-
-    @property
-    def state_names(self) -> list[str]:
-        """Names of the parts of the state, in order."""
-        vocoder = len(self.vocoder.initial_state())
-        return [
-            *("prefix", "known", "held"),
-            *(f"decoder{i}" for i in range(self._n_decoder)),
-            *(f"vocoder{i}" for i in range(vocoder)),
-        ]
 
     def initial_state(self) -> list[Tensor]:
         """Return the state before the first stretch: silence was heard, no latent is known."""
@@ -312,7 +302,88 @@ class StretchGraph(nn.Module):
             return [*decoder, *self.sound(mel, self.vocoder.initial_state())[1]]
 
 
-class TorchGenerator:
+class Graph(Protocol):
+    """One stretch of some generator as a module of tensors."""
+
+    input_names: list[str]
+    output_names: list[str]
+    state_names: list[str]
+    noise_shape: tuple[int, ...]
+
+    def initial_state(self) -> list[Tensor]:
+        """Return the state before the first stretch."""
+        ...
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return the sound and the state after it."""
+        ...
+
+
+class GraphGenerator:
+    """A `models.stretch.Generator` around graphs in torch, one for each length.
+
+    Parameters
+    ----------
+    spec : GeneratorSpec
+    graphs : dict of int to Graph
+        By latent frames.
+    silence : array of shape spec.latent
+    device : torch.device
+        Where the networks are.
+    constants : dict of str to array, optional
+        Inputs of every graph that stay the same.
+    """
+
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        graphs: Mapping[int, Graph],
+        silence: NDArray[np.float32],
+        *,
+        device: torch.device,
+        constants: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> None:
+        self.spec, self.graphs, self.silence = spec, dict(graphs), silence
+        self.device = device
+        self.constants = dict(constants or {})
+        self._names = self.graphs[spec.stretches[0]].state_names
+        self._shapes = {k: v.shape for k, v in self.initial_state().items()}
+
+    def noise_shape(self, n_frames: int) -> tuple[int, ...]:
+        """Return the shape of the noise of a stretch; draws come first."""
+        check_length(n_frames, self.spec)
+        return self.graphs[n_frames].noise_shape
+
+    def initial_state(self) -> GeneratorState:
+        """Return the state before the first stretch."""
+        state = self.graphs[self.spec.stretches[0]].initial_state()
+        return {k: v.cpu().numpy() for k, v in zip(self._names, state, strict=True)}
+
+    @torch.no_grad()
+    def stretch(
+        self,
+        given: GeneratorInput,
+        state: GeneratorState,
+        noise: NDArray[np.float32],
+        *,
+        n_frames: int,
+    ) -> tuple[NDArray[np.float32], GeneratorState]:
+        """Return the next sound and the state after it; see `models.stretch.Generator`."""
+        arrays = stretch_arrays(given, self.spec, n_frames=n_frames, silence=self.silence)
+        arrays["noise"] = check_noise(noise, self.noise_shape(n_frames))
+        check_state(state, self._shapes)
+        arrays |= self.constants
+        arrays |= {f"state.{name}": value for name, value in state.items()}
+        graph = self.graphs[n_frames]
+        # Arrays may be read-only; torch wants to be able to write.
+        inputs = [torch.tensor(arrays[name], device=self.device) for name in graph.input_names]
+        sound, *after = graph(*inputs)
+        return sound[0].cpu().numpy(), {
+            k: v.cpu().numpy() for k, v in zip(self._names, after, strict=True)
+        }
+
+
+class TorchGenerator(GraphGenerator):
     """A small generator run by torch: the reference that exported graphs are compared with.
 
     Parameters
@@ -334,52 +405,15 @@ class TorchGenerator:
         sampler: SamplerName = "ping_pong",
         guidance: float = 1.0,
     ) -> None:
-        self.spec: GeneratorSpec = small_spec(
-            nets.size, steps=steps, stretches=stretches, held=held
-        )
-        self.graphs = {
+        spec = small_spec(nets.size, steps=steps, stretches=stretches, held=held)
+        graphs = {
             n: StretchGraph(
                 nets, n_frames=n, steps=steps, held=held, sampler=sampler, guidance=guidance
             ).eval()
-            for n in self.spec.stretches
+            for n in spec.stretches
         }
-        some = self.graphs[self.spec.stretches[0]]
-        self.device = some.codec.silence.device
-        self.silence: NDArray[np.float32] = some.codec.silence.cpu().numpy()
-        self._names = some.state_names
-        self._shapes = {k: v.shape for k, v in self.initial_state().items()}
-
-    def noise_shape(self, n_frames: int) -> tuple[int, ...]:
-        """Return the shape of the noise of a stretch: (draws, 1, window, 32)."""
-        check_length(n_frames, self.spec)
-        graph = self.graphs[n_frames]
-        return graph.draws, 1, graph.window, *self.spec.latent
-
-    def initial_state(self) -> GeneratorState:
-        """Return the state before the first stretch."""
-        state = self.graphs[self.spec.stretches[0]].initial_state()
-        return {k: v.cpu().numpy() for k, v in zip(self._names, state, strict=True)}
-
-    @torch.no_grad()
-    def stretch(
-        self,
-        given: GeneratorInput,
-        state: GeneratorState,
-        noise: NDArray[np.float32],
-        *,
-        n_frames: int,
-    ) -> tuple[NDArray[np.float32], GeneratorState]:
-        """Return the next sound and the state after it; see `models.stretch.Generator`."""
-        arrays = stretch_arrays(given, self.spec, n_frames=n_frames, silence=self.silence)
-        arrays["noise"] = check_noise(noise, self.noise_shape(n_frames))
-        check_state(state, self._shapes)
-        arrays |= {f"state.{name}": value for name, value in state.items()}
-        graph = self.graphs[n_frames]
-        inputs = [torch.from_numpy(arrays[name]).to(self.device) for name in graph.input_names]
-        sound, *after = graph(*inputs)
-        return sound[0].cpu().numpy(), {
-            k: v.cpu().numpy() for k, v in zip(self._names, after, strict=True)
-        }
+        silence = nets.codec.silence
+        super().__init__(spec, graphs, silence.cpu().numpy(), device=silence.device)
 
 
 def random_nets(size: SizeName = "tiny", *, seed: int = 0) -> GeneratorNets:

@@ -98,7 +98,7 @@ def ddim(
     """
     for now, then in pairwise(levels):
         clean = denoise(x, now)
-        if then.sigma == 0.0:
+        if _is_free(then):
             x = clean
         else:
             x = then.alpha * clean + then.sigma * ((x - now.alpha * clean) / now.sigma)
@@ -130,7 +130,7 @@ def ping_pong(
         )
     for step, (now, then) in enumerate(pairwise(levels)):
         clean = denoise(x, now)
-        x = clean if then.sigma == 0.0 else then.alpha * clean + then.sigma * noise[step]
+        x = clean if _is_free(then) else then.alpha * clean + then.sigma * noise[step]
     return x
 
 
@@ -154,3 +154,9 @@ def keep_known(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
         return mask * known + (1.0 - mask) * denoise(x, level)
 
     return told
+
+
+def _is_free(level: Level) -> bool:
+    """Return whether a level has no noise; only the last one can, which is always a number."""
+    # In a graph whose moments are inputs the others are tensors, whose values nobody knows yet.
+    return not isinstance(level.sigma, Tensor) and level.sigma == 0.0
