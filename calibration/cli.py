@@ -124,6 +124,18 @@ def calibrate(
     library: Annotated[
         Path | None, typer.Option(help="Folder of the sounds to play; default: those heard.")
     ] = None,
+    generator: Annotated[
+        Path | None,
+        typer.Option(help="FOLDER or default: make new sound by a generator; scored as well."),
+    ] = None,
+    chain: Annotated[
+        Literal["semantic", "coarse-to-fine"] | None,
+        typer.Option(help="With a generator: by the embedding alone, or by acoustic tokens too."),
+    ] = None,
+    start: Annotated[
+        Literal["none", "retrieval"] | None,
+        typer.Option(help="With a generator: from noise, or from the nearest library sound."),
+    ] = None,
     with_: Annotated[
         list[str] | None,
         typer.Option("--with", help="Others of the data set who help to train; may be repeated."),
@@ -162,6 +174,16 @@ def calibrate(
             settings = replace(settings, data=replace(settings.data, stimuli=stimuli))
         if library is not None:
             settings = replace(settings, library=replace(settings.library, folder=library))
+        place = generator
+        if place is not None and place != Path("default"):
+            place = place.absolute()
+        ends = settings.generator
+        ends = replace(
+            ends, folder=place or ends.folder, chain=chain or ends.chain, start=start or ends.start
+        )
+        settings = replace(settings, generator=ends)
+        if (chain or start) and ends.folder is None:
+            raise SettingError("--chain and --start go with --generator. Name one, or 'default'.")
         if with_:
             settings = replace(settings, people=replace(settings.people, align=tuple(with_)))
         return replace(settings, updatable=updatable or settings.updatable)
@@ -239,6 +261,7 @@ def _calibrate_people(
     from calibration.cluster import run_jobs
     from calibration.pipeline import CalibrationJob
     from calibration.pipeline import calibrate as run_calibration
+    from calibration.told import told_result
 
     people: list[str | None] = [*participant] if participant else [None]
     if participant == ["all"]:
@@ -268,7 +291,7 @@ def _calibrate_people(
         _say(f"Stopped. What was done is kept in {kept}; the same command goes on from there.")
         raise typer.Exit(4) from None
     for job, result in zip(jobs, results, strict=True):
-        _tell(result)
+        told_result(result, _say)
         _say(f"Bundle and report.html: {job.out}")
     if json_:
         lines = [
@@ -295,6 +318,7 @@ def evaluate(
     from calibration.config import load_calibration_settings
     from calibration.evaluate import EvaluationJob
     from calibration.evaluate import evaluate as run_evaluation
+    from calibration.told import told_result
 
     settings = load_calibration_settings(config)
     if stimuli is not None:
@@ -303,24 +327,6 @@ def evaluate(
         result = run_evaluation(
             EvaluationJob(bundle, dataset, participant, settings, out), progress=update
         )
-    _tell(result)
+    told_result(result, _say)
     if json_:
         _result(result.line())
-
-
-def _tell(result: Any) -> None:
-    """Say what it came to, the controls beside the score."""
-    scores = result.scores
-    _say(result.verdict)
-    beside = {
-        "chance": scores.get("chance"),
-        "shuffled brain": scores.get("floor_shuffled"),
-        "training mean": scores.get("floor_mean"),
-        "clip before": scores.get("floor_previous_clip"),
-        "ceiling": scores.get("ceiling"),
-    }
-    told = ", ".join(f"{name} {value:.3f}" for name, value in beside.items() if value is not None)
-    _say(f"Identification {scores['identification_ties_half']:.3f} beside: {told}.")
-    _say(f"Held out: {result.split}. The test was opened {result.facts['test_openings']} times.")
-    for warning in (*result.notes, *result.warnings):
-        _say(f"Note: {warning}")

@@ -113,8 +113,7 @@ def demo_bundle(demo: DemoChain | DemoModality, *, bundles: Path | None = None) 
     FileError
         If it is not there.
     """
-    names: dict[str, str] = {"eeg": "eeg", "fmri": "fmri", **_FOLDERS}
-    name = names[demo]
+    name = demo if demo in ("eeg", "fmri") else _FOLDERS[demo]
     folder = (bundles or _BUNDLES) / name
     if (folder / "manifest.json").is_file():
         return folder

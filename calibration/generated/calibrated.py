@@ -245,13 +245,18 @@ class GeneratorEnd:
         return score_generated(
             HeldOut(
                 decoded=clip_conditions(
-                    as_vectors(decoded.raw, decoded.centre), samples, clips, tokens=tokens
+                    as_vectors(decoded.raw, decoded.centre),
+                    samples,
+                    clips,
+                    each_s=hop_s,
+                    tokens=tokens,
                 ),
                 shuffled=tuple(
                     clip_conditions(
                         as_vectors(raw, decoded.centre),
                         samples,
                         clips,
+                        each_s=hop_s,
                         tokens=dealt_tokens(tokens, samples, rng),
                     )
                     for raw in shuffled[: options.n_shuffled]

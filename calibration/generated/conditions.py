@@ -94,9 +94,12 @@ def clip_conditions(
     samples: Samples,
     clips: Sequence[str],
     *,
+    each_s: float,
     tokens: NDArray[np.float32] | None = None,
 ) -> tuple[ClipConditions, ...]:
     """Return the conditions of clips, each in the order of its windows.
+
+    Where a clip was presented again and again, windows at the same place of it are averaged.
 
     Parameters
     ----------
@@ -105,13 +108,22 @@ def clip_conditions(
     samples : Samples
         The windows, in the same order.
     clips : sequence of str
+    each_s : float
+        From window to window, s.
     tokens : array of shape (n, 8 steps, 768), optional
     """
     made = []
     for clip in clips:
         rows = np.flatnonzero(samples.clip == clip)
-        rows = rows[np.argsort(samples.start_s[rows], kind="stable")]
+        start_s = samples.start_s[rows]
+        place = np.rint((start_s - start_s.min()) / each_s).astype(np.int64)
+        there = [rows[place == k] for k in np.unique(place)]
+        means = np.array([vectors[mine].mean(axis=0, dtype=np.float64) for mine in there])
         made.append(
-            ClipConditions(str(clip), vectors[rows], None if tokens is None else tokens[rows])
+            ClipConditions(
+                str(clip),
+                unit_rows(means),
+                None if tokens is None else np.stack([tokens[m].mean(axis=0) for m in there]),
+            )
         )
     return tuple(made)

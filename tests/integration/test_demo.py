@@ -7,14 +7,20 @@ import subprocess
 import sys
 import threading
 import uuid
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from calibration.demo import DemoSettings, demo_bundle, run_demo
+from calibration.demo_choice import ships_generated
+from calibration.demo_recipes import BOLD
+from calibration.generated.demo_bundle import make_generated_bundle
 from calibration.listener import ListenerProcess, ListenerSettings, run_listener
 from models.errors import SettingError, SourceError
+from tests.calibration.generated.shallow_folder import write_shallow
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +31,7 @@ def test_the_demo_is_heard_in_step_and_identifies_what_was_heard(tmp_path: Path)
 
     said: list[str] = []
     settings = DemoSettings(
+        modality="eeg",
         seconds=14.0,
         sink=str(tmp_path / "demo.wav"),
         out=tmp_path / "session",
@@ -61,12 +68,58 @@ def test_the_demo_is_heard_in_step_and_identifies_what_was_heard(tmp_path: Path)
 @pytest.mark.slow
 def test_the_fmri_demo_plays_library_sounds_that_identify_the_clips(tmp_path: Path) -> None:
     settings = DemoSettings(
-        modality="fmri", seconds=60.0, sink="null", keyboard=False, display=False
+        chain="retrieval", seconds=60.0, sink="null", keyboard=False, display=False
     )
     values = run_demo(settings).to_json()
     assert values["sent"] == 40 == values["delivered"]
     assert values["n_segments"] >= 6
     assert values["identification"] > 0.6
+
+
+@pytest.mark.lsl
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", ["semantic", "coarse-to-fine"])
+def test_the_demo_plays_generated_sound_and_scores_it_in_every_way(
+    chain: Literal["semantic", "coarse-to-fine"], tmp_path: Path
+) -> None:
+    import soundfile
+
+    # Networks that have learnt nothing: the sound is made, played and scored, and means nothing.
+    bundles = tmp_path / "bundles"
+    make_generated_bundle(
+        bundles / f"fmri-{chain}", seed=5, generator=write_shallow(bundles / "generator"),
+        chain=chain, recipe=replace(BOLD, train_s=180.0, test_s=60.0), library_per_class=1,
+        created="2026-01-01T00:00:00Z", software={},
+    )  # fmt: skip
+    said: list[str] = []
+    settings = DemoSettings(
+        chain=chain, seconds=36.0, sink=str(tmp_path / "demo.wav"), keyboard=False, display=False,
+        bundles=bundles,
+    )  # fmt: skip
+    summary = run_demo(settings, on_message=said.append)
+    values = json.loads(json.dumps(summary.to_json(), allow_nan=False))
+    assert values["chain"] == chain
+    assert values["sent"] == 24 == values["delivered"]
+    assert values["n_segments"] >= 3
+    for name in ("identification", "identification_started", "identification_embedding"):
+        assert 0.0 <= values[name] <= 1.0
+    for name in ("floor_shuffled", "floor_shuffled_started", "permutation_p_started"):
+        assert values[name] is not None
+    assert any("until then it is silent" in text for text in said)
+    assert "begun from the nearest library sound" in summary.told
+    pcm, rate = soundfile.read(tmp_path / "demo.wav", dtype="float32")
+    assert rate == 16_000
+    assert np.all(np.sqrt(np.mean(pcm**2, axis=0)) > 1e-4)
+
+
+@pytest.mark.lsl
+@pytest.mark.slow
+@pytest.mark.skipif(not ships_generated(), reason="no generator ships yet")
+def test_the_demo_without_a_wish_tells_by_its_generated_sound_what_was_heard() -> None:
+    values = run_demo(DemoSettings(sink="null", keyboard=False, display=False)).to_json()
+    assert values["chain"] == "semantic"
+    assert values["identification"] > 0.6
+    assert values["identification"] > values["floor_shuffled"]
 
 
 @pytest.mark.lsl
@@ -105,7 +158,8 @@ def test_a_listener_stops_when_asked_before_anyone_listens() -> None:
 def test_ctrl_c_ends_the_demo_cleanly_with_what_was_heard(tmp_path: Path) -> None:
     code = (
         "import sys; from calibration.demo import *; from pathlib import Path\n"
-        "s = run_demo(DemoSettings(seconds=120.0, sink='null', keyboard=False, display=False,"
+        "s = run_demo(DemoSettings(modality='eeg', seconds=120.0, sink='null', keyboard=False,"
+        " display=False,"
         f" out=Path({str(tmp_path / 'session')!r})), on_message=print)\n"
         "print('aborted', s.live.aborted)"
     )
@@ -131,7 +185,7 @@ def test_ctrl_c_ends_the_demo_cleanly_with_what_was_heard(tmp_path: Path) -> Non
 
 def test_the_demo_refuses_lengths_that_say_nothing() -> None:
     with pytest.raises(SettingError, match="lies between 3 and"):
-        DemoSettings(seconds=1.0)
+        DemoSettings(modality="eeg", seconds=1.0)
     with pytest.raises(SettingError, match="fmri lies between 20 and"):
         DemoSettings(modality="fmri", seconds=5.0)
     assert demo_bundle("eeg").is_dir()

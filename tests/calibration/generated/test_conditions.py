@@ -63,13 +63,23 @@ def test_windows_of_a_clip_come_in_the_order_of_the_sound() -> None:
     vectors = np.eye(6, 8, dtype=np.float32)
     samples = _samples(list("abaabb"), [2.0, 0.0, 0.0, 1.0, 2.0, 1.0], np.zeros((6, 8)))
     tokens = np.arange(6, dtype=np.float32).reshape(6, 1, 1)
-    a, b = clip_conditions(vectors, samples, ["a", "b"], tokens=tokens)
+    a, b = clip_conditions(vectors, samples, ["a", "b"], each_s=1.0, tokens=tokens)
     assert a.tokens is not None
     assert b.tokens is not None
     assert a.tokens.ravel().tolist() == [2, 3, 0]
     assert b.tokens.ravel().tolist() == [1, 5, 4]
-    np.testing.assert_array_equal(b.vectors, vectors[[1, 5, 4]])
+    np.testing.assert_allclose(b.vectors, vectors[[1, 5, 4]])
     np.testing.assert_allclose(a.mean, vectors[[0, 2, 3]].mean(axis=0))
+
+
+def test_presentations_of_one_sound_are_averaged_place_by_place() -> None:
+    vectors = np.eye(4, 8, dtype=np.float32)
+    samples = _samples(list("aaaa"), [0.02, 0.5, 0.0, 0.51], np.zeros((4, 8)))
+    (clip,) = clip_conditions(vectors, samples, ["a"], each_s=0.5)
+    half = np.sqrt(0.5)
+    expected = np.zeros((2, 8))
+    expected[0, [0, 2]] = expected[1, [1, 3]] = half
+    np.testing.assert_allclose(clip.vectors, expected, rtol=1e-6)
 
 
 def test_dealt_tokens_are_those_of_another_clip_for_every_clip() -> None:
