@@ -6,6 +6,7 @@ at any moment leaves a whole one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,7 +24,9 @@ __all__ = [
     "load_tensors",
     "load_weights",
     "optimiser_tensors",
+    "read_note",
     "save_tensors",
+    "weights_digest",
 ]
 
 _NOTE = "hearback"
@@ -69,6 +72,37 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileError(
             f"{path} is no checkpoint of hearback ({error}). Train the stage that makes it."
         ) from error
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return the note of a file alone.
+
+    Raises
+    ------
+    FileError
+        As `load_tensors`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {})[_NOTE]))
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise FileError(
+            f"{path} is no checkpoint of hearback ({error}). Train the stage that makes it."
+        ) from error
+
+
+def weights_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of the names and values of tensors on the CPU."""
+    import torch
+
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        held = tensors[name].detach().contiguous().reshape(-1)
+        digest.update(held.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:

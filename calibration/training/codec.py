@@ -39,16 +39,16 @@ class CodecStage(Stage):
         self, step: int, rng: np.random.Generator, noise: torch.Generator
     ) -> dict[str, Any]:
         """One step: half of the stretches from clips, half from blends, at random levels."""
-        half, material = self.settings.batch // 2, self.material
+        half, material = self.batch // 2, self.material
         mels = []
         for store, count, n in (
             (material.clips, material.n_train, half),
-            (material.blends, material.n_blends, self.settings.batch - half),
+            (material.blends, material.n_blends, self.batch - half),
         ):
             firsts = rng.integers(0, store.n_frames - _FRAMES + 1, n)
             mels.append(mel_batch(store, rng.integers(0, count, n), firsts, _FRAMES))
         gains = torch.from_numpy(
-            rng.uniform(-1.0, 1.0, self.settings.batch).astype(np.float32) * self.options.gain_db
+            rng.uniform(-1.0, 1.0, self.batch).astype(np.float32) * self.options.gain_db
         )
         mel = louder(torch.cat(mels), gains).to(self.device)
         codec = self.networks["codec"]

@@ -1,15 +1,17 @@
 """Stage `distill`: the denoiser learns to jump, so that one to four steps do.
 
 First regression: the student's jump from a moment on a path of the teacher must land where the
-teacher's path ends (16 Heun steps, guided). Then a short adversarial phase on re-noised jumps
-(ARC, arXiv:2505.08175: relativistic loss, contrastive loss, approximate R1 and R2 penalties), half
-of it on windows that go on from the student's *own* sound, so that chains do not drift. The
-alternative is consistency distillation (LCM, arXiv:2310.04378, on straight paths).
+teacher's path ends (16 Heun steps, guided; laid down beforehand by `calibration.training.paths`).
+Then a short adversarial phase (ARC, arXiv:2505.08175: relativistic loss, contrastive loss,
+approximate R1 and R2 penalties), half of it on windows that go on from several stretches of the
+student's *own* sound, so that chains do not drift. The alternative is consistency distillation
+(LCM, arXiv:2310.04378, on straight paths). Guidance becomes part of the student in each of them.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,28 +21,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calibration.training.checkpoint import load_tensors, load_weights
-from calibration.training.generator import (
-    FRAMES,
-    PREFIX,
-    Windows,
-    draw_windows,
-    guided,
-    judge_conditions,
-)
-from calibration.training.loop import Stage, autocast
+from calibration.training.checkpoint import load_tensors, load_weights, weights_digest
+from calibration.training.few_steps import score_few_steps
+from calibration.training.generator import PREFIX, draw_windows, guided
+from calibration.training.loop import Stage, autocast, learning_rate
 from calibration.training.material import Material
+from calibration.training.paths import MOMENTS, TeacherPaths, windows_given
 from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
-from models.nets.samplers import uniform_times
+from models.nets.samplers import ping_pong, uniform_times
 from models.nets.sizes import make_denoiser
 
 __all__ = ["DistillStage", "LatentCritic"]
 
-_MOMENTS = (0.0, 0.25, 0.5, 0.75)  # where jumps begin: those of one, two and four steps
+# How often each of `MOMENTS` is trained: all of one, two and four steps begin at the first.
+_MOMENT_SHARES = (0.4, 0.2, 0.2, 0.2)
+_STEPS = (1, 2, 4)  # of the samplers that are trained for
 _PENALTY_NOISE = 0.01  # spread of the disturbance in the approximate penalties
 _PENALTY = 20.0
 _CONTRAST = 0.5
+
+Given = dict[str, Tensor]
 
 
 class LatentCritic(nn.Module):
@@ -87,192 +88,227 @@ class DistillStage(Stage):
         tensors, _ = load_tensors(out / "generator" / "final.safetensors")
         load_weights(self.teacher, tensors, "denoiser")
         self.train_network("denoiser", copy.deepcopy(self.teacher))
-        self.train_network("critic", LatentCritic(self.teacher), rate=run.distill.rate)
+        if self.options.method == "arc":
+            self.train_network("critic", LatentCritic(self.teacher))
         self.teacher.to(self.device).eval().requires_grad_(False)
-        self.first = round(self.options.regression * self.settings.steps)
+        self.paths = TeacherPaths(material, run, teacher=weights_digest(tensors))
+        regression = self.options.regression if self.options.method == "arc" else 1.0
+        self.first = round(regression * self.settings.steps)
+
+    def prepare(
+        self,
+        *,
+        ended: Callable[[], bool] = lambda: False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> bool:
+        """Lay down the teacher's paths."""
+        if self.options.method != "arc":
+            return True
+        # One process writes them; the others, which may not read them before, ask along with it.
+        return self.paths.make(
+            self.teacher, ended=ended, progress=progress, write=self.processes.first
+        )
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Each phase has its own rise and fall."""
+        if step < self.first:
+            share = learning_rate(step, self.settings, steps=self.first)
+            return {"denoiser": share * self.settings.rate}
+        share = learning_rate(
+            step - self.first, self.settings, steps=self.settings.steps - self.first
+        )
+        return dict.fromkeys(("denoiser", "critic"), share * self.options.adversarial_rate)
 
     def advance(
         self, step: int, rng: np.random.Generator, noise: torch.Generator
     ) -> dict[str, Any]:
         """One step of the phase that it is in."""
-        windows = draw_windows(self.material, self.run.generator, rng, self.settings.batch)
-        given = _given(windows, self.device)
         if self.options.method == "consistency":
-            return self._consistency(given, noise)
+            return self._consistency(self._windows(rng), noise)
         if step < self.first:
-            return self._regression(given, noise)
+            return self._regression(rng)
+        given = self._windows(rng)
         if rng.uniform() < self.options.own_prefixes:
-            given = self._continued(windows, given, rng, noise)
-        return self._adversarial(given, noise)
+            return self._adversarial(given, self._continued(given, rng, noise), rng, noise)
+        return self._adversarial(given, None, rng, noise)
 
-    def _regression(self, given: dict[str, Tensor], noise: torch.Generator) -> dict[str, Any]:
-        """Jump from four moments of the teacher's path to its end."""
-        start = _like(given["clean"], noise)
-        with torch.no_grad(), autocast(self.run):
-            path = self._teacher_path(start, given)
-        free = 1.0 - given["known"]
-        total = start.new_zeros(())
-        for moment in _MOMENTS:
-            with autocast(self.run):
-                jump = self._jump(path[moment], moment, given)
-            error = (jump - path[1.0]).square().mean(-1)
-            # Pseudo-Huber per window (arXiv:2310.14189, section 3.3): few far ones do not rule.
-            window = ((error * free).sum(1) / free.sum(1) + 1e-3).sqrt()
-            total = total + window.mean()
-        loss = total / len(_MOMENTS)
+    def _windows(self, rng: np.random.Generator) -> Given:
+        windows = draw_windows(self.material, self.run.generator, rng, self.batch)
+        return windows_given(windows, self.device)
+
+    def _regression(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Jump from a moment of each of the teacher's paths to its end."""
+        windows, states = self.paths.draw(rng, self.batch)
+        given = windows_given(windows, self.device)
+        places = torch.from_numpy(rng.choice(len(MOMENTS), self.batch, p=_MOMENT_SHARES))
+        x = states[torch.arange(self.batch), places].to(self.device)
+        with autocast(self.run):
+            jump = self._jump(x, torch.tensor(MOMENTS)[places].to(self.device), given)
+        error = (jump - states[:, -1].to(self.device)).square().mean(-1)
+        # Pseudo-Huber per window (arXiv:2310.14189, section 3.3): few far ones do not rule.
+        loss = (_mean(error, given) + 1e-3).sqrt().mean()
         self.update(loss, "denoiser")
         return {"regression": loss}
 
-    def _adversarial(self, given: dict[str, Tensor], noise: torch.Generator) -> dict[str, Any]:
-        """One step of the critic, one of the student, on re-noised sounds."""
+    def _adversarial(
+        self,
+        given: Given,
+        own: Given | None,
+        rng: np.random.Generator,
+        noise: torch.Generator,
+    ) -> dict[str, Any]:
+        """One step of the critic, one of the student.
+
+        With `own`, which holds the student's own sound where the known frames are, its last jump is
+        judged as the sampler would come to it; without, jumps from disturbed real sounds are.
+        """
         real = given["clean"]
-        batch = len(real)
-        places = torch.randint(len(_MOMENTS), (batch,), generator=noise, device=self.device)
-        moments = torch.tensor(_MOMENTS, device=self.device)[places]
-        at = moments[:, None, None]
-        x = (1.0 - at) * _like(real, noise) + at * real
+        if own is None:
+            places = torch.from_numpy(rng.choice(len(MOMENTS), len(real), p=_MOMENT_SHARES))
+            moments = torch.tensor(MOMENTS)[places].to(self.device)
+            at = moments[:, None, None]
+            x = (1.0 - at) * _like(real, noise) + at * real
+            own = given
+        else:
+            x, moment = self._before_a_jump(own, rng, noise)
+            moments = real.new_full((len(real),), moment)
         with autocast(self.run):
-            jump = self._jump(x, moments, given)
-        jump = torch.where(given["known"].unsqueeze(-1) > 0, real, jump)
+            jump = self._jump(x, moments, own)
+        jump = torch.where(own["known"].unsqueeze(-1) > 0, own["clean"], jump)
         # Judged at a random noise level: an undisturbed sound is told apart too easily.
-        level = torch.rand(batch, generator=noise, device=self.device) * 0.9 + 0.1
+        level = torch.rand(len(real), generator=noise, device=self.device) * 0.9 + 0.1
         shared = _like(real, noise)
         here = level[:, None, None]
         seen_real = here * real + (1.0 - here) * shared
         seen_made = here * jump + (1.0 - here) * shared
-        losses = self._critic_step(seen_real, seen_made.detach(), level, given, noise)
+        losses = self._critic_step(
+            (seen_real, given), (seen_made.detach(), own), level=level, noise=noise
+        )
         critic = self.networks["critic"]
         critic.requires_grad_(False)
         with autocast(self.run):
-            made, model = critic(seen_made, level, **given), critic(seen_real, level, **given)
+            made = _mean(critic(seen_made, level, **own), own)
+            with torch.no_grad():
+                model = _mean(critic(seen_real, level, **given), given)
         critic.requires_grad_(True)
-        losses["student"] = functional.softplus(_mean(model - made, given)).mean()
+        losses["student"] = functional.softplus(model - made).mean()
         self.update(losses["student"], "denoiser")
         return losses
 
     def _critic_step(
         self,
-        real: Tensor,
-        made: Tensor,
+        real: tuple[Tensor, Given],
+        made: tuple[Tensor, Given],
+        *,
         level: Tensor,
-        given: dict[str, Tensor],
         noise: torch.Generator,
     ) -> dict[str, Any]:
+        """Train the critic on disturbed windows and what each was given."""
         critic = self.networks["critic"]
-        order = torch.roll(torch.arange(len(real), device=self.device), 1)
+        (x, given), (y, own) = real, made
+        order = torch.roll(torch.arange(len(x), device=self.device), 1)
         other = {**given, "condition": given["condition"][order], "tokens": given["tokens"][order]}
-        aside = _PENALTY_NOISE * _like(real, noise)
+        aside = _PENALTY_NOISE * _like(x, noise)
         with autocast(self.run):
-            on_real, on_made = critic(real, level, **given), critic(made, level, **given)
-            misplaced = critic(real, level, **other)
-            near_real = critic(real + aside, level, **given)
-            near_made = critic(made + aside, level, **given)
-        relative = functional.softplus(_mean(on_made - on_real, given)).mean()
-        contrast = functional.softplus(_mean(misplaced - on_real, given)).mean()
-        rough_real = _mean(near_real - on_real, given) / _PENALTY_NOISE
-        rough_made = _mean(near_made - on_made, given) / _PENALTY_NOISE
-        penalty = (rough_real.square() + rough_made.square()).mean()
+            on_real, on_made = (_mean(critic(a, level, **b), b) for a, b in (real, made))
+            misplaced = _mean(critic(x, level, **other), given)
+            near_real = _mean(critic(x + aside, level, **given), given)
+            near_made = _mean(critic(y + aside, level, **own), own)
+        relative = functional.softplus(on_made - on_real).mean()
+        contrast = functional.softplus(misplaced - on_real).mean()
+        rough = ((near_real - on_real).square() + (near_made - on_made).square()).mean()
+        penalty = rough / _PENALTY_NOISE**2
         loss = relative + _CONTRAST * contrast + _PENALTY * _PENALTY_NOISE * penalty
         self.update(loss, "critic")
         return {"critic": relative, "contrast": contrast, "penalty": penalty}
 
-    def _continued(
-        self,
-        windows: Windows,
-        given: dict[str, Tensor],
-        rng: np.random.Generator,
-        noise: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Put the student's own sound of the same condition where the known frames are."""
-        steps = int(rng.integers(1, 5))
-        known = torch.zeros_like(given["known"])
-        earlier = {**given, "known": known, "condition": windows.vectors.to(self.device)}
-        with torch.no_grad(), autocast(self.run):
-            x = _like(given["clean"], noise)
-            times = uniform_times(steps)
-            for now, then in pairwise(times):
-                sound = self._jump(x, now, earlier)
-                x = (1.0 - then) * _like(x, noise) + then * sound
-        clean = given["clean"].clone()
-        clean[:, :PREFIX] = x[:, -PREFIX:] if x.shape[1] == FRAMES else x[:, :PREFIX]
-        return {**given, "clean": clean}
+    @torch.no_grad()
+    def _continued(self, given: Given, rng: np.random.Generator, noise: torch.Generator) -> Given:
+        """Put the student's own sound where the known frames are, after several continuations.
 
-    def _consistency(self, given: dict[str, Tensor], noise: torch.Generator) -> dict[str, Any]:
+        What was asked for stays the same; the first stretch goes on from what each window knew.
+        """
+        steps = int(rng.choice(_STEPS))
+        made = self._made(given, noise, steps=steps)[:, -PREFIX:]
+        known = given["known"].clone()
+        known[:, :PREFIX] = 1.0
+        for _ in range(int(rng.integers(self.options.chain))):
+            made = self._made(self._after(given, made, known), noise, steps=steps)[:, -PREFIX:]
+        return self._after(given, made, known)
+
+    def _after(self, given: Given, before: Tensor, known: Tensor) -> Given:
+        clean = given["clean"].clone()
+        clean[:, :PREFIX] = before
+        return {**given, "clean": clean, "known": known}
+
+    def _made(self, given: Given, noise: torch.Generator, *, steps: int) -> Tensor:
+        """Return whole windows, what is known and what the student makes after it."""
+        x, times = _like(given["clean"], noise), uniform_times(steps)
+        fresh = [_like(x, noise) for _ in times[2:]]
+        with autocast(self.run):
+            made = ping_pong(self._velocity(given), x, times, noise=fresh)
+        return torch.where(given["known"].unsqueeze(-1) > 0, given["clean"], made)
+
+    @torch.no_grad()
+    def _before_a_jump(
+        self, given: Given, rng: np.random.Generator, noise: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """Return what the sampler stands at before one of its jumps, and the moment."""
+        times = uniform_times(int(rng.choice(_STEPS)))
+        last = int(rng.integers(len(times) - 1))
+        x = _like(given["clean"], noise)
+        velocity = self._velocity(given)
+        for now, then in pairwise(times[: last + 1]):
+            with autocast(self.run):
+                sound = x + (1.0 - now) * velocity(x, now)
+            x = (1.0 - then) * _like(x, noise) + then * sound
+        return x, times[last]
+
+    def _consistency(self, given: Given, noise: torch.Generator) -> dict[str, Any]:
         """Neighbouring moments of one path must jump to the same sound."""
-        real, n = given["clean"], 32
+        real, n = given["clean"], self.options.points
         place = torch.randint(n, (len(real),), generator=noise, device=self.device)
         now, then = place / n, (place + 1) / n
         x = (1.0 - now)[:, None, None] * _like(real, noise) + now[:, None, None] * real
         with torch.no_grad(), autocast(self.run):
-            velocity = guided(self.teacher, given, self.options.guidance)
-            ahead = x + velocity(x, now) / n
+            ahead = x + guided(self.teacher, given, self.options.guidance)(x, now) / n
             target = self._jump(ahead, then, given, self.averages["denoiser"])
         with autocast(self.run):
             jump = self._jump(x, now, given)
-        free = 1.0 - given["known"]
-        error = ((jump - target).square().mean(-1) * free).sum(1) / free.sum(1)
-        loss = ((error + 1e-4).sqrt()).mean()
+        error = (jump - target).square().mean(-1)
+        loss = (_mean(error, given) + 1e-4).sqrt().mean()
         self.update(loss, "denoiser")
         return {"consistency": loss}
 
-    def _teacher_path(self, x: Tensor, given: dict[str, Tensor]) -> dict[float, Tensor]:
-        """Return the teacher's states at the moments where jumps begin, and at the end."""
-        velocity = guided(self.teacher, given, self.options.guidance)
-        times = uniform_times(self.options.teacher_steps)
-        path = {0.0: x}
-        for now, then in pairwise(times):
-            first = velocity(x, now)
-            second = velocity(x + (then - now) * first, then)
-            x = x + (then - now) * 0.5 * (first + second)
-            path[then] = x
-        return path
+    def _velocity(self, given: Given) -> Callable[[Tensor, float], Tensor]:
+        def velocity(x: Tensor, time: float) -> Tensor:
+            out: Tensor = self.networks["denoiser"](x, x.new_full((len(x),), time), **given)
+            return out
+
+        return velocity
 
     def _jump(
-        self,
-        x: Tensor,
-        time: Tensor | float,
-        given: dict[str, Tensor],
-        network: nn.Module | None = None,
+        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], network: nn.Module | None = None
     ) -> Tensor:
-        moment = torch.as_tensor(time, device=x.device).expand(len(x))
-        velocity = (network or self.networks["denoiser"])(x, moment, **given)
-        jump: Tensor = x + (1.0 - moment)[:, None, None] * velocity
+        velocity = (network or self.networks["denoiser"])(x, time, **given)
+        jump: Tensor = x + (1.0 - time)[:, None, None] * velocity
         return jump
 
     @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
-        """Score one, two and four steps."""
+        """Score one, two and four steps beside many steps of the teacher, guided as strongly."""
         student = self.averages["denoiser"]
         assert isinstance(student, Denoiser)
-        scores: dict[str, float] = {}
-        for steps in (1, 2, 4):
-            found = judge_conditions(
-                student,
-                self.material,
-                self.run_folder,
-                self.run,
-                steps=steps,
-                guidance=(1.0,),
-                jumping=True,
-            )
-            scores |= {f"{name}_{steps}_steps": value for name, value in found.items()}
-        return scores
-
-
-def _given(windows: Windows, device: torch.device) -> dict[str, Tensor]:
-    return {
-        "condition": windows.condition.to(device),
-        "tokens": windows.tokens.to(device),
-        "clean": windows.latents.to(device),
-        "known": windows.known.to(device),
-    }
+        return score_few_steps(
+            student, self.teacher, self.material, self.run_folder, self.run, steps=_STEPS
+        )
 
 
 def _like(x: Tensor, noise: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=noise, device=x.device)
 
 
-def _mean(judgement: Tensor, given: dict[str, Tensor]) -> Tensor:
+def _mean(values: Tensor, given: Mapping[str, Tensor]) -> Tensor:
     """Mean over the frames that are made, (batch,)."""
     free = 1.0 - given["known"]
-    return (judgement * free).sum(1) / free.sum(1)
+    return (values * free).sum(1) / free.sum(1)

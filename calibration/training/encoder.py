@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from calibration.sounds.procedural import CLASSES
+from calibration.sounds.procedural import SILENCE
 from calibration.training.loop import Stage, autocast
 from calibration.training.material import FACTORS, WINDOW, WINDOW_STARTS, Material, mel_batch
 from calibration.training.settings import TrainingSettings
@@ -27,39 +27,12 @@ from models.nets.encoder import (
     caption_words,
     word_ids,
 )
+from models.nets.readout import Readout
 
-__all__ = ["EncoderStage", "Readout", "make_vocabulary"]
+__all__ = ["EncoderStage", "make_vocabulary"]
 
 _LENGTHS = (128, 256, 512)  # mel frames: 1.28, 2.56, 5.12 s
 _SHARES = (0.45, 0.45, 0.1)
-
-
-class Readout(nn.Module):
-    """Classes and factors of a sound, read off its vector; the scale of similarities beside them.
-
-    Parameters
-    ----------
-    temperature : float
-        Where the temperature of similarities starts.
-    """
-
-    def __init__(self, temperature: float = 0.07) -> None:
-        super().__init__()
-        self.classes = nn.Linear(EMBEDDING_DIM, len(CLASSES))
-        self.factors = nn.Sequential(
-            nn.Linear(EMBEDDING_DIM, 128), nn.GELU(), nn.Linear(128, len(FACTORS))
-        )
-        self.log_scale = nn.Parameter(torch.tensor(-float(np.log(temperature))))
-
-    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return class logits, (batch, classes), and factors, (batch, 5), of unit vectors."""
-        # Entries of a unit vector are near .04; layers are made for inputs near 1.
-        scaled = vectors * EMBEDDING_DIM**0.5
-        return self.classes(scaled), self.factors(scaled)
-
-    def scale(self) -> Tensor:
-        """Return one over the temperature, at most 100."""
-        return self.log_scale.clamp(max=4.6).exp()
 
 
 def make_vocabulary(captions: list[str]) -> list[str]:
@@ -87,14 +60,18 @@ class EncoderStage(Stage):
         self.notes["vocabulary"] = self.vocabulary
         self.train_network("audio", AudioEncoder())
         self.train_network("caption", CaptionEncoder(vocabulary=len(self.vocabulary)))
-        self.train_network("readout", Readout(self.options.temperature))
+        self.notes["labels"] = list(material.labels)
+        readout = Readout(len(material.labels), len(FACTORS), temperature=self.options.temperature)
+        self.train_network("readout", readout)
+        labels = material.labels
+        self.silence = labels.index(SILENCE) if SILENCE in labels else None
 
     def advance(
         self, step: int, rng: np.random.Generator, noise: torch.Generator
     ) -> dict[str, Any]:
         """One step; two stretches of each sound, each of its own length."""
         material, device = self.material, self.device
-        numbers = rng.choice(material.n_train, self.settings.batch, replace=False)
+        numbers = rng.choice(material.n_train, self.batch, replace=False)
         stretches = []
         for _ in range(2):
             frames = int(rng.choice(_LENGTHS, p=_SHARES))
@@ -109,19 +86,21 @@ class EncoderStage(Stage):
         # Sounds with the same words are no counter-examples of each other.
         same = (words.unsqueeze(0) == words.unsqueeze(1)).all(-1)
         caption_loss = _contrast(first, spoken, scale, same)
-        silent = torch.from_numpy(material.classes[numbers] == len(CLASSES) - 1).to(device)
+        silent = torch.from_numpy(material.classes[numbers] == self.silence).to(device)
         alike = torch.eye(len(numbers), dtype=torch.bool, device=device) | (
             silent.unsqueeze(0) & silent.unsqueeze(1)
         )
         pair_loss = _contrast(first, second, scale, alike)
         labels = torch.from_numpy(material.classes[numbers]).to(device).repeat(2)
-        class_loss = functional.cross_entropy(classes, labels)
+        # Sounds of no class (-1) say nothing here, nor do factors that are not known.
+        class_loss = functional.cross_entropy(classes, labels, ignore_index=-1, reduction="sum")
+        class_loss = class_loss / (labels >= 0).sum().clamp(min=1)
         wanted = torch.from_numpy(material.factors[numbers]).to(device).repeat(2, 1)
         known = torch.isfinite(wanted)
         off = functional.smooth_l1_loss(
             factors, torch.nan_to_num(wanted), reduction="none", beta=0.25
         )
-        factor_loss = (off * known).sum() / known.sum()
+        factor_loss = (off * known).sum() / known.sum().clamp(min=1)
         options = self.options
         loss = (
             caption_loss
@@ -161,8 +140,9 @@ class EncoderStage(Stage):
         sounds = torch.cat([self.embed(part) for part in torch.split(mel, 64)])
         spoken = self.averages["caption"](self.words[torch.from_numpy(held)].to(self.device)).cpu()
         classes, factors = (part.cpu() for part in self.averages["readout"](sounds.to(self.device)))
-        right = classes.argmax(-1).numpy() == material.classes[held]
-        scores = {"class_accuracy": float(right.mean())}
+        named = material.classes[held] >= 0
+        right = classes.argmax(-1).numpy()[named] == material.classes[held][named]
+        scores = {"class_accuracy": float(right.mean())} if named.any() else {}
         # Of 32 sounds, one of which is meant: the caption's nearest.
         groups = min(len(held) // 32, 20)
         top = [

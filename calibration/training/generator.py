@@ -9,24 +9,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from calibration.training.checkpoint import load_tensors, load_weights
-from calibration.training.encoder import Readout
 from calibration.training.loop import Stage, autocast
-from calibration.training.material import WINDOW, WINDOW_STARTS, Material
+from calibration.training.material import FACTORS, WINDOW, WINDOW_STARTS, Material
 from calibration.training.settings import GeneratorSettings, TrainingSettings
 from models.nets.codec import FRAMES_PER_LATENT, Codec
 from models.nets.dit import FRAMES_PER_TOKEN, Denoiser
 from models.nets.encoder import AudioEncoder
+from models.nets.readout import Readout
 from models.nets.samplers import euler, ping_pong, uniform_times
 from models.nets.sizes import make_codec, make_denoiser
 
-__all__ = ["PREFIX", "GeneratorStage", "Windows", "draw_windows", "guided", "judge_conditions"]
+__all__ = [
+    "FRAMES",
+    "LENGTHS",
+    "PREFIX",
+    "GeneratorStage",
+    "Windows",
+    "draw_windows",
+    "guided",
+    "judge_conditions",
+    "load_scorers",
+]
 
 FRAMES = WINDOW // FRAMES_PER_LATENT  # latent frames of a window: 64
 PREFIX = FRAMES // 2  # of which may be known: 32, 1.28 s
-_LENGTHS = (40, 48, 64, 64)  # lengths that windows are cut to: short stretches are used too
+LENGTHS = (40, 48, 64, 64)  # lengths that windows are cut to: short stretches are used too
+_ASKED = ("condition", "tokens")  # what guidance leaves out
 _FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
 
 
@@ -43,7 +54,12 @@ class Windows:
 
 
 def draw_windows(
-    material: Material, options: GeneratorSettings, rng: np.random.Generator, n: int
+    material: Material,
+    options: GeneratorSettings,
+    rng: np.random.Generator,
+    n: int,
+    *,
+    frames: int | None = None,
 ) -> Windows:
     """Draw windows of clips, and what of them is known, given as condition, or blurred.
 
@@ -55,9 +71,12 @@ def draw_windows(
     rng : numpy.random.Generator
     n : int
         Windows.
+    frames : int, optional
+        Their length; drawn if not given.
     """
     latents, vectors, tokens = (material.derived(k) for k in ("latents", "vectors", "tokens"))
-    frames = int(rng.choice(_LENGTHS))
+    if frames is None:
+        frames = int(rng.choice(LENGTHS))
     numbers = rng.integers(0, material.n_train, n)
     places = rng.integers(0, len(WINDOW_STARTS), n)
     x = _cut(latents, numbers, places)
@@ -136,7 +155,7 @@ class GeneratorStage(Stage):
         self, step: int, rng: np.random.Generator, noise: torch.Generator
     ) -> dict[str, Any]:
         """One step; moments are logit-normal (arXiv:2403.03206, eq. 19)."""
-        windows = draw_windows(self.material, self.options, rng, self.settings.batch)
+        windows = draw_windows(self.material, self.options, rng, self.batch)
         x = windows.latents.to(self.device)
         known = windows.known.to(self.device)
         start = torch.randn(x.shape, generator=noise, device=self.device)
@@ -165,7 +184,7 @@ class GeneratorStage(Stage):
         return judge_conditions(denoiser, self.material, self.run_folder, self.run, steps=32)
 
 
-def guided(denoiser: Denoiser, windows: dict[str, Tensor], strength: float) -> Any:
+def guided(denoiser: nn.Module, windows: dict[str, Tensor], strength: float) -> Any:
     """Return the velocity with classifier-free guidance (arXiv:2207.12598, eq. 6) for a sampler.
 
     Parameters
@@ -176,19 +195,20 @@ def guided(denoiser: Denoiser, windows: dict[str, Tensor], strength: float) -> A
     strength : float
         1 is none.
     """
-    free = {
-        **windows,
-        "condition": torch.zeros_like(windows["condition"]),
-        "tokens": torch.zeros_like(windows["tokens"]),
+    # Both in one pass: a batch of twice the size costs less than two.
+    both = {
+        name: torch.cat([value, torch.zeros_like(value) if name in _ASKED else value])
+        for name, value in windows.items()
     }
 
     def velocity(x: Tensor, time: Tensor | float) -> Tensor:
         moment = torch.as_tensor(time, device=x.device).expand(len(x))
-        with_it: Tensor = denoiser(x, moment, **windows)
         if strength == 1.0:
-            return with_it
-        without: Tensor = denoiser(x, moment, **free)
-        return without + strength * (with_it - without)
+            plain: Tensor = denoiser(x, moment, **windows)
+            return plain
+        with_it, without = denoiser(x.repeat(2, 1, 1), moment.repeat(2), **both).chunk(2)
+        guided_velocity: Tensor = without + strength * (with_it - without)
+        return guided_velocity
 
     return velocity
 
@@ -278,19 +298,15 @@ def load_scorers(
 ) -> tuple[Codec, AudioEncoder, AudioEncoder, Readout]:
     """Return the trained codec, the training encoder, the judge's encoder and its readout."""
     device = torch.device(run.device)
-    codec, encoder, judge, readout = (
-        make_codec(run.size),
-        AudioEncoder(),
-        AudioEncoder(),
-        Readout(),
-    )
-    for stage, key, network in (
-        ("codec", "codec", codec),
-        ("encoder", "audio", encoder),
-        ("judge", "audio", judge),
-        ("judge", "readout", readout),
-    ):
+    codec, encoder, judge = make_codec(run.size), AudioEncoder(), AudioEncoder()
+    judged, _ = load_tensors(out / "judge" / "final.safetensors")
+    n_classes = len(judged["readout.classes.bias"]) if "readout.classes.bias" in judged else 0
+    readout = Readout(n_classes, len(FACTORS))
+    load_weights(judge, judged, "audio")
+    load_weights(readout, judged, "readout")
+    for stage, key, network in (("codec", "codec", codec), ("encoder", "audio", encoder)):
         tensors, _ = load_tensors(out / stage / "final.safetensors")
         load_weights(network, tensors, key)
-        network.to(device).eval().requires_grad_(False)
+    for each in (codec, encoder, judge, readout):
+        each.to(device).eval().requires_grad_(False)
     return codec, encoder, judge, readout

@@ -2,7 +2,8 @@
 
 What happens in a step depends on the weights and on the step's number only: its data and noise
 come from generators seeded by (seed, stage, step). So a run that was stopped at any step and
-resumed has, bit for bit, the weights of one that ran through.
+resumed has, bit for bit, the weights of one that ran through. Where several processes train
+together, each draws its share of a batch from seeds of its own, so this holds for a number of them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from calibration.training.checkpoint import (
     optimiser_tensors,
     save_tensors,
 )
+from calibration.training.processes import processes
 from calibration.training.settings import StageSettings, TrainingSettings
-from models.errors import DeviceError, FileError, StageError
+from models.errors import DeviceError, FileError, SettingError, StageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,14 +72,23 @@ class Stage:
 
     def __init__(self, name: str, run: TrainingSettings, settings: StageSettings) -> None:
         self.name, self.run, self.settings = name, run, settings
+        self.processes = processes()
+        if settings.batch % self.processes.count or settings.batch < 2 * self.processes.count:
+            raise SettingError(
+                f"Stage '{name}' takes {settings.batch} sounds a step, which cannot be shared by "
+                f"{self.processes.count} processes. Choose another batch, or number of processes."
+            )
+        self.batch = settings.batch // self.processes.count  # of this process
         self.device = torch.device(run.device)
         self.networks: dict[str, nn.Module] = {}
         self.averages: dict[str, nn.Module] = {}
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.notes: dict[str, Any] = {}  # what a later stage must know beside the weights
+        # float16 loses small gradients unless the loss is scaled up; bfloat16 does not.
+        self.scaler = torch.amp.GradScaler(run.device, enabled=run.precision == "fp16")
         torch.manual_seed(self._seed(0))  # initial weights
 
-    def train_network(self, key: str, network: nn.Module, *, rate: float | None = None) -> None:
+    def train_network(self, key: str, network: nn.Module) -> None:
         """Register a network under a name; its averaged copy is what later stages use."""
         self.networks[key] = network.to(self.device)
         self.averages[key] = copy.deepcopy(network).requires_grad_(False).eval()
@@ -86,10 +97,33 @@ class Stage:
             {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.01},
             {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        peak = self.settings.rate if rate is None else rate
-        self.optimisers[key] = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
-        for group in self.optimisers[key].param_groups:
-            group["peak"] = peak
+        self.optimisers[key] = torch.optim.AdamW(groups, lr=self.settings.rate, betas=(0.9, 0.98))
+
+    def prepare(
+        self,
+        *,
+        ended: Callable[[], bool] = lambda: False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> bool:
+        """Do what must be there before the first step; what is there already is left.
+
+        Parameters
+        ----------
+        ended : callable
+            Whether to stop and leave the rest for the next call.
+        progress : callable, optional
+            Called with what is being made, how much of it is done, and of how much.
+
+        Returns
+        -------
+        done : bool
+        """
+        return True
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Return the learning rate at a step of each network that is trained in it."""
+        share = learning_rate(step, self.settings)
+        return dict.fromkeys(self.optimisers, share * self.settings.rate)
 
     def advance(
         self, step: int, rng: np.random.Generator, noise: torch.Generator
@@ -116,16 +150,20 @@ class Stage:
             )
         for key in keys:
             self.optimisers[key].zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         for key in keys:
+            self.processes.average(self.networks[key].parameters())
+            self.scaler.unscale_(self.optimisers[key])
             torch.nn.utils.clip_grad_norm_(self.networks[key].parameters(), self.settings.clip)
-            self.optimisers[key].step()
+            self.scaler.step(self.optimisers[key])
+        self.scaler.update()
 
     def generators(self, step: int) -> tuple[np.random.Generator, torch.Generator]:
         """Return the sources of data and of noise of a step."""
-        words = [zlib.crc32(self.name.encode()), self.run.seed, step]
+        rank = self.processes.rank
+        words = [zlib.crc32(self.name.encode()), self.run.seed, step, *([rank] if rank else [])]
         noise = torch.Generator(device=self.device)
-        noise.manual_seed(self._seed(step + 1))
+        noise.manual_seed(self._seed(step + 1, f" {rank}" if rank else ""))
         return np.random.default_rng(words), noise
 
     def average(self, step: int) -> None:
@@ -145,6 +183,9 @@ class Stage:
             held |= {f"now.{key}.{name}": v for name, v in network.state_dict().items()}
             held |= {f"mean.{key}.{n}": v for n, v in self.averages[key].state_dict().items()}
             held |= optimiser_tensors(self.optimisers[key], f"optimiser.{key}")
+        if self.scaler.is_enabled():
+            scale = self.scaler.state_dict()
+            held["scaler"] = torch.tensor([scale["scale"], scale["_growth_tracker"]])
         return held
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -153,6 +194,10 @@ class Stage:
             load_weights(network, tensors, f"now.{key}")
             load_weights(self.averages[key], tensors, f"mean.{key}")
             load_optimiser(self.optimisers[key], tensors, f"optimiser.{key}")
+        if self.scaler.is_enabled() and "scaler" in tensors:
+            scale, since = tensors["scaler"].tolist()
+            now = self.scaler.state_dict()
+            self.scaler.load_state_dict({**now, "scale": scale, "_growth_tracker": int(since)})
 
     def result(self) -> dict[str, Tensor]:
         """Return the weights that later stages use: the averaged ones."""
@@ -162,15 +207,25 @@ class Stage:
             for name, value in network.state_dict().items()
         }
 
-    def _seed(self, step: int) -> int:
-        return zlib.crc32(f"{self.name} {self.run.seed} {step}".encode())
+    def _seed(self, step: int, more: str = "") -> int:
+        return zlib.crc32(f"{self.name} {self.run.seed} {step}{more}".encode())
 
 
-def learning_rate(step: int, settings: StageSettings) -> float:
-    """Return the share of the largest rate at a step: a rise, then a cosine down to a tenth."""
+def learning_rate(step: int, settings: StageSettings, *, steps: int | None = None) -> float:
+    """Return the share of the largest rate at a step: a rise, then a cosine down to a tenth.
+
+    Parameters
+    ----------
+    step : int
+        From 0.
+    settings : StageSettings
+    steps : int, optional
+        Length of the whole; that of the stage if not given.
+    """
     if step < settings.warmup:
         return (step + 1) / settings.warmup
-    after = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    whole = settings.steps if steps is None else steps
+    after = (step - settings.warmup) / max(1, whole - settings.warmup)
     return 0.1 + 0.9 * (0.5 + 0.5 * math.cos(math.pi * min(1.0, after)))
 
 
@@ -184,14 +239,19 @@ def average_decay(step: int, decay: float) -> float:
 
 def autocast(run: TrainingSettings) -> AbstractContextManager[Any]:
     """Return the context of half precision that the run asks for, or that pays on this machine."""
+    if run.precision == "fp16":
+        return torch.autocast(run.device, torch.float16)
     if run.precision == "bf16" or (run.precision == "auto" and _bfloat16_pays(run.device)):
         return torch.autocast(run.device, torch.bfloat16)
     return nullcontext()
 
 
 def _bfloat16_pays(device: str) -> bool:
-    # Measured: three times as fast with AMX; emulated, and slower than fp32, without.
-    return device == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    # Measured: three times as fast with AMX; emulated, and slower than fp32, without. GPUs before
+    # Ampere emulate it too.
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def train_stage(
@@ -202,6 +262,7 @@ def train_stage(
     stop: Event | None = None,
     deadline: float | None = None,
     progress: Callable[[Progress], None] | None = None,
+    every_s: float = _REPORT_S,
 ) -> bool:
     """Run a stage to its end, or until it is asked to stop.
 
@@ -218,7 +279,9 @@ def train_stage(
     deadline : float, optional
         On `time.monotonic`'s clock; the same happens then.
     progress : callable, optional
-        Called every 20 s, and at the end.
+        Called every `every_s` seconds, and at the end.
+    every_s : float
+        Seconds; the log gets a line every 20 s at the most.
 
     Returns
     -------
@@ -230,12 +293,14 @@ def train_stage(
     FileError
         If there is a checkpoint and `resume` is not asked for, or it does not fit, or the folder
         cannot be written.
+    SettingError
+        If the batch cannot be shared among the processes.
     StageError
         If a loss is not finite.
     """
     path = out / "checkpoint.safetensors"
     wanted = json.loads(json.dumps(asdict(stage.settings)))
-    step = 0
+    step, spent = 0, 0.0
     if path.exists():
         if not resume:
             raise FileError(f"{path} exists. Resume it, or give another folder.")
@@ -243,55 +308,108 @@ def train_stage(
         if {**note["settings"], "steps": 0} != {**wanted, "steps": 0}:
             raise FileError(f"{path} was made with other settings. Give those, or another folder.")
         stage.restore(tensors)
-        step = int(note["step"])
+        step, spent = int(note["step"]), float(note.get("seconds", 0.0))
     out.mkdir(parents=True, exist_ok=True)
     stop = stop or Event()
-    log = _Log(out, stage.name)
+    together = stage.processes
+    began = time.monotonic()
+
+    def ended() -> bool:
+        now = stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
+        return together.any(now)
+
+    def seconds() -> float:
+        return round(spent + time.monotonic() - began, 1)
 
     def save() -> None:
-        save_tensors(path, stage.tensors(), {"step": step, "settings": wanted})
+        if together.first:
+            save_tensors(
+                path, stage.tensors(), {"step": step, "seconds": seconds(), "settings": wanted}
+            )
 
-    saved = reported = time.monotonic()
-    since = step
-    sums: dict[str, Any] = {}
-    started = step
-    steps = stage.settings.steps
-    while step < steps:
-        if stop.is_set() or (deadline is not None and time.monotonic() >= deadline):
-            if step > started:
-                save()
-            log.close()
+    log = _Log(out, stage.name) if together.first else None
+    try:
+
+        def making(what: str, done: int, of: int) -> None:
+            left = (of - done) * (time.monotonic() - began) / max(done, 1)
+            if progress is not None and together.first:
+                progress(Progress(f"{stage.name}: {what}", done, of, {}, 0.0, left))
+
+        if not stage.prepare(ended=ended, progress=making):
             return False
-        share = learning_rate(step, stage.settings)
-        for optimiser in stage.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * share
-        for name, value in stage.advance(step, *stage.generators(step)).items():
-            # Tensors are added up where they are: reading one would wait for the device.
-            total, count = sums.get(name, (0.0, 0))
-            held = value.detach() if isinstance(value, torch.Tensor) else value
-            sums[name] = (total + held, count + 1)
-        stage.average(step)
-        step += 1
+        together.wait()
+        meter = _Meter(stage.name, step, stage.settings.steps)
+        saved, started = time.monotonic(), step
+        while step < stage.settings.steps:
+            if ended():
+                if step > started:
+                    save()
+                return False
+            for key, rate in stage.rates(step).items():
+                for group in stage.optimisers[key].param_groups:
+                    group["lr"] = rate
+            meter.add(stage.advance(step, *stage.generators(step)))
+            stage.average(step)
+            step += 1
+            last = step == stage.settings.steps
+            if log is not None and (last or meter.age_s("log") >= _REPORT_S):
+                log.write(meter.report("log", step))
+            if progress is not None and together.first:
+                if last or meter.age_s("shown") >= every_s:
+                    progress(meter.report("shown", step))
+            if time.monotonic() - saved >= stage.run.checkpoint_s and not last:
+                save()
+                saved = time.monotonic()
+        save()
+        if log is not None:
+            scores = stage.finish(out)
+            note = {
+                "settings": wanted,
+                "step": step,
+                "seconds": seconds(),
+                "scores": scores,
+                **stage.notes,
+            }
+            save_tensors(out / "final.safetensors", stage.result(), note)
+            log.scores(scores)
+        together.wait()
+        return True
+    finally:
+        if log is not None:
+            log.close()
+
+
+class _Meter:
+    """Means of losses, and the pace, since the last report of each kind."""
+
+    def __init__(self, stage: str, step: int, steps: int) -> None:
+        self._stage, self._steps = stage, steps
         now = time.monotonic()
-        if now - reported >= _REPORT_S or step == steps:
-            means = {name: float(total) / count for name, (total, count) in sums.items()}
-            speed = (step - since) / max(now - reported, 1e-9)
-            report = Progress(stage.name, step, steps, means, speed, (steps - step) / speed)
-            log.write(report)
-            if progress is not None:
-                progress(report)
-            sums, since, reported = {}, step, now
-        if now - saved >= stage.run.checkpoint_s and step < steps:
-            save()
-            saved = now
-    save()
-    scores = stage.finish(out)
-    note = {"settings": wanted, "step": step, "scores": scores, **stage.notes}
-    save_tensors(out / "final.safetensors", stage.result(), note)
-    log.scores(scores)
-    log.close()
-    return True
+        self._since = {kind: (now, step) for kind in ("log", "shown")}
+        self._sums: dict[str, dict[str, tuple[Any, int]]] = {kind: {} for kind in self._since}
+
+    def age_s(self, kind: str) -> float:
+        """Return the seconds since the last report of this kind."""
+        return time.monotonic() - self._since[kind][0]
+
+    def add(self, losses: Mapping[str, Any]) -> None:
+        """Add the losses of a step."""
+        for name, value in losses.items():
+            # Tensors are added up where they are: reading one would wait for the device.
+            held = value.detach() if isinstance(value, torch.Tensor) else value
+            for sums in self._sums.values():
+                total, count = sums.get(name, (0.0, 0))
+                sums[name] = (total + held, count + 1)
+
+    def report(self, kind: str, step: int) -> Progress:
+        """Return the means since the last report of this kind, and begin anew."""
+        before, at = self._since[kind]
+        now = time.monotonic()
+        means = {name: float(total) / n for name, (total, n) in self._sums[kind].items()}
+        speed = (step - at) / max(now - before, 1e-9)
+        self._since[kind], self._sums[kind] = (now, step), {}
+        left_s = (self._steps - step) / speed if speed > 0 else math.inf
+        return Progress(self._stage, step, self._steps, means, speed, left_s)
 
 
 class _Log:

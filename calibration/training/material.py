@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.sounds.blends import BlendSource
-from calibration.sounds.procedural import CLASSES, ProceduralSource
+from calibration.sounds.choice import choose_source
+from calibration.sounds.procedural import CLASSES
 from calibration.sounds.store import SoundStore, render_store
 from calibration.stimuli import Factors
 from calibration.training.settings import TrainingSettings
@@ -23,6 +26,7 @@ __all__ = [
     "WINDOW",
     "WINDOW_STARTS",
     "Material",
+    "class_names",
     "factor_values",
     "louder",
     "mel_batch",
@@ -38,7 +42,13 @@ _CENTRES = np.array([8.6, 6.8, 10.2, -27.0, 1.9], np.float32)
 _SPREADS = np.array([1.6, 0.6, 1.4, 8.0, 1.2], np.float32)
 
 
-def prepare_sounds(run: TrainingSettings, out: Path, *, workers: int = 1) -> Material:
+def prepare_sounds(
+    run: TrainingSettings,
+    out: Path,
+    *,
+    workers: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Material:
     """Render what is missing of the training sounds into OUT/sounds, and open them.
 
     Parameters
@@ -49,14 +59,41 @@ def prepare_sounds(run: TrainingSettings, out: Path, *, workers: int = 1) -> Mat
         Folder of the run.
     workers : int
         Processes that render.
+    progress : callable, optional
+        Called with "clips" or "blends", how many are there, and of how many.
+
+    Raises
+    ------
+    SettingError
+        If the settings name no source.
+    FileError
+        If a file of a source cannot be read, or the folder holds other sounds.
     """
     folder = out / "sounds"
+    n_train = run.sounds.clips - run.sounds.held_out
+    clips = choose_source(run.sounds.source, seed=run.seed, n_train=n_train)
     for source, name, count in (
-        (ProceduralSource(run.seed), "clips", run.sounds.clips),
+        (clips, "clips", run.sounds.clips),
         (BlendSource(run.seed), "blends", run.sounds.blends),
     ):
-        render_store(source, folder / name, count=count, workers=workers)
+        told = None if progress is None else partial(progress, name)
+        render_store(source, folder / name, count=count, workers=workers, progress=told)
     return Material(run, out)
+
+
+def class_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return the classes of sounds: those of the procedural library first, then others by name.
+
+    Where there are only procedural ones they are all named, so that runs can be compared.
+
+    Parameters
+    ----------
+    labels : iterable of str
+        Of each sound; "" where it has none.
+    """
+    there = set(labels) - {""}
+    others = sorted(there - set(CLASSES))
+    return (*(label for label in CLASSES if not others or label in there), *others)
 
 
 class Material:
@@ -77,8 +114,15 @@ class Material:
         self._derived = out / "derived"
         notes = self.clips.annotations
         self.captions = [note.caption for note in notes]
-        self.classes = np.array([CLASSES.index(note.label) for note in notes])
+        self.labels = class_names(note.label for note in notes)
+        numbers = {label: i for i, label in enumerate(self.labels)}
+        self.classes = np.array([numbers.get(note.label, -1) for note in notes])  # -1: none
         self.factors = np.stack([factor_values(note.factors) for note in notes])
+
+    @property
+    def folder(self) -> Path:
+        """Where the derived arrays are."""
+        return self._derived
 
     @property
     def held_out(self) -> range:
@@ -102,12 +146,31 @@ class Material:
             ) from error
         return values
 
-    def derive(self, name: str, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float16]]:
-        """Return a new array on disk to be filled; it counts when `derive_done` is called."""
-        self._derived.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(
-            self._derived / f"{name}.part", mode="w+", dtype=np.float16, shape=shape
-        )
+    def derive(
+        self, name: str, shape: tuple[int, ...], *, again: bool = True
+    ) -> np.memmap[Any, np.dtype[np.float16]]:
+        """Return an array on disk to be filled; it counts when `derive_done` is called.
+
+        Parameters
+        ----------
+        name : str
+        shape : tuple of int
+        again : bool
+            Begin anew; else go on with what is there.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        """
+        path = self._derived / f"{name}.part"
+        try:
+            self._derived.mkdir(parents=True, exist_ok=True)
+            if not again and path.exists():
+                return np.lib.format.open_memmap(path, mode="r+")
+            return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        except (OSError, ValueError) as error:
+            raise FileError(f"Cannot write {path}: {error}. Remove it and begin again.") from error
 
     def derive_done(self, name: str) -> None:
         """Let an array that is filled take its place."""

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import torch
 
+from calibration.json_values import json_values
+from calibration.training.checkpoint import read_note
 from calibration.training.loop import Progress, Stage, need_device, train_stage
 from calibration.training.material import Material, prepare_sounds
-from calibration.training.settings import STAGES, StageName, TrainingSettings
+from calibration.training.processes import processes
+from calibration.training.settings import STAGES, SoundsSettings, StageName, TrainingSettings
 from models.errors import FileError, SettingError
 
-__all__ = ["make_stage", "train"]
+__all__ = ["FINAL", "make_stage", "stages_left", "summary", "train"]
+
+FINAL = "final.safetensors"  # what a finished stage leaves
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +39,7 @@ def train(
     workers: int = 1,
     stop: Event | None = None,
     progress: Callable[[Progress], None] | None = None,
+    every_s: float = 20.0,
 ) -> bool:
     """Train the stages that are not done yet, in their order.
 
@@ -52,6 +60,8 @@ def train(
     stop : Event, optional
         When set, everything is saved and left.
     progress : callable, optional
+        Told how far a stage is every `every_s` seconds, and at its end.
+    every_s : float
 
     Returns
     -------
@@ -76,24 +86,71 @@ def train(
     need_device(run.device)
     torch.set_num_threads(run.threads)
     deadline = None if budget_min is None else time.monotonic() + 60.0 * budget_min
-    _claim(run, out)
-    material = prepare_sounds(run, out, workers=workers)
+    together = processes()
+    if together.first:
+        _claim(run, out)
+
+        def rendered(what: str, done: int, of: int) -> None:
+            if progress is not None:
+                progress(Progress(f"sounds: {what}", done, of, {}, 0.0, math.nan))
+
+        prepare_sounds(run, out, workers=workers, progress=rendered)
+    together.wait()
+    material = Material(run, out)
     for name in stages:
         folder = out / name
-        if (folder / "final.safetensors").exists():
+        if (folder / FINAL).exists():
             if not resume:
                 raise FileError(f"{folder} is trained. Resume the run, or give another folder.")
             _log.info("Stage '%s' is done.", name)
             continue
-        if stop is not None and stop.is_set():
+        if together.any(stop is not None and stop.is_set()):
             return False
         stage = make_stage(name, run, material, out)
         _log.info("Stage '%s': %d steps.", name, stage.settings.steps)
         if not train_stage(
-            stage, folder, resume=resume, stop=stop, deadline=deadline, progress=progress
+            stage,
+            folder,
+            resume=resume,
+            stop=stop,
+            deadline=deadline,
+            progress=progress,
+            every_s=every_s,
         ):
             return False
     return True
+
+
+def stages_left(out: Path, stages: Sequence[StageName]) -> list[StageName]:
+    """Return those stages that a run's folder does not hold yet."""
+    return [name for name in stages if not (out / name / FINAL).exists()]
+
+
+def summary(out: Path, stages: Sequence[StageName] = STAGES) -> dict[str, Any]:
+    """Return what a run's folder holds: the folder, seconds in all, and each finished stage.
+
+    Parameters
+    ----------
+    out : Path
+    stages : sequence of str
+
+    Returns
+    -------
+    values : dict
+        `folder`, `seconds`, and `stages` by name with `steps`, `seconds` and `scores`. What was
+        trained without a clock, and scores that are no number, are None.
+    """
+    found: dict[str, Any] = {}
+    for name in stages:
+        if (out / name / FINAL).exists():
+            note = read_note(out / name / FINAL)
+            found[name] = {
+                "steps": note.get("step"),
+                "seconds": note.get("seconds"),
+                "scores": json_values(note.get("scores", {})),
+            }
+    seconds = sum(stage["seconds"] or 0.0 for stage in found.values())
+    return {"folder": str(out), "seconds": round(seconds, 1), "stages": found}
 
 
 def make_stage(name: StageName, run: TrainingSettings, material: Material, out: Path) -> Stage:
@@ -146,6 +203,8 @@ def _claim(run: TrainingSettings, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if path.exists():
             before = json.loads(path.read_text("utf-8"))
+            # What was written before a setting existed had its default.
+            before["sounds"] = {**asdict(SoundsSettings()), **before.get("sounds", {})}
             changed = [k for k in ("size", "seed", "sounds") if before.get(k) != recipe[k]]
             if changed:
                 raise FileError(
@@ -153,5 +212,5 @@ def _claim(run: TrainingSettings, out: Path) -> None:
                     "folder."
                 )
         path.write_text(json.dumps(recipe, indent=1), "utf-8")
-    except (OSError, json.JSONDecodeError) as error:
-        raise FileError(f"Cannot use {path}: {error}.") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise FileError(f"Cannot use {path}: {error}. Give another folder.") from error

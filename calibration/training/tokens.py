@@ -40,7 +40,7 @@ class TokensStage(Stage):
         self, step: int, rng: np.random.Generator, noise: torch.Generator
     ) -> dict[str, Any]:
         """One step: fill in the hidden patches, or carry all of them through the tokens."""
-        n, store = self.settings.batch, self.material.clips
+        n, store = self.batch, self.material.clips
         numbers = rng.integers(0, self.material.n_train, n)
         mel = mel_batch(store, numbers, rng.integers(0, store.n_frames - WINDOW + 1, n), WINDOW)
         mel = mel.to(self.device)

@@ -32,7 +32,7 @@ def test_a_wrong_setting_is_named_and_leaves_with_2(
 
 
 def test_an_unknown_stage_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["small", "--out", str(tmp_path), "--stages", "codex"]) == 2
+    assert main(["codex", "--out", str(tmp_path)]) == 2
     assert "codex" in capsys.readouterr().err
 
 
@@ -41,8 +41,8 @@ def test_an_unknown_stage_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_signal_saves_and_ends_cleanly(tmp_path: Path, kind: signal.Signals) -> None:
     config = tmp_path / "run.toml"
     config.write_text(_CONFIG)
-    command = [sys.executable, "-m", "calibration.training", "small", "--out"]
-    command += [str(tmp_path / "out"), "--config", str(config), "--stages", "codec", "--resume"]
+    command = [sys.executable, "-m", "calibration.training", "codec", "--out"]
+    command += [str(tmp_path / "out"), "--config", str(config), "--resume"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = []

@@ -1,0 +1,251 @@
+"""The teacher's ways from noise to sound, laid down once on disk, for the student to learn from.
+
+A path costs dozens of passes of the teacher, a step of regression three of the student: so the
+paths are made once and used many times. What a window was given is not stored: it is drawn again
+from the seed and the window's number.
+
+    DERIVED/paths.npy     (chunks, 8, 5, 64, 32) float16: noise, three states on the way, the sound
+            paths.json    what they were made with, and how many chunks are done
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from calibration.training.generator import FRAMES, LENGTHS, Windows, draw_windows, guided
+from calibration.training.loop import autocast
+from calibration.training.material import Material
+from calibration.training.settings import TrainingSettings
+from calibration.whole_file import write_whole
+from models.nets.samplers import uniform_times
+from models.nets.sizes import LATENT
+
+__all__ = ["MOMENTS", "TeacherPaths", "heun_path", "windows_given"]
+
+MOMENTS = (0.0, 0.25, 0.5, 0.75)
+"""Where jumps begin: `ping_pong` at uniform times in one, two and four steps."""
+
+_CHUNK = 8  # windows of one length that are drawn together
+_TOGETHER = 8  # chunks of one length that go through the teacher at once
+_FORMAT = 1
+
+
+class TeacherPaths:
+    """The kept paths of a run's teacher.
+
+    Parameters
+    ----------
+    material : Material
+    run : TrainingSettings
+    teacher : str
+        A digest of the teacher's weights; paths of another one are not used.
+    """
+
+    def __init__(self, material: Material, run: TrainingSettings, *, teacher: str) -> None:
+        self._material, self._run = material, run
+        needed = -(-run.distill.paths // (_CHUNK * len(LENGTHS)))
+        self._together = min(_TOGETHER, needed)
+        # Whole blocks: in each, as many chunks of every length.
+        self._block = self._together * len(LENGTHS)
+        self.chunks = -(-needed // self._together) * self._block
+        self._note = {
+            "format": _FORMAT,
+            "chunks": self.chunks,
+            "seed": run.seed,
+            "teacher": teacher,
+            "steps": run.distill.teacher_steps,
+            "guidance": run.distill.guidance,
+            "windows": _shares(run),
+        }
+
+    def windows(self, chunk: int) -> Windows:
+        """Return what the windows of a chunk were given; of length LENGTHS[chunk % 4]."""
+        rng = np.random.default_rng([zlib.crc32(b"paths"), self._run.seed, chunk])
+        frames = LENGTHS[chunk % len(LENGTHS)]
+        return draw_windows(self._material, self._run.generator, rng, _CHUNK, frames=frames)
+
+    def make(
+        self,
+        teacher: nn.Module,
+        *,
+        ended: Callable[[], bool] = lambda: False,
+        progress: Callable[[str, int, int], None] | None = None,
+        write: bool = True,
+    ) -> bool:
+        """Lay down what is missing; return whether all are there.
+
+        Parameters
+        ----------
+        teacher : torch.nn.Module
+            The denoiser that the digest is of.
+        ended : callable
+            Whether to leave the rest for the next call; asked after each block.
+        progress : callable, optional
+            Called with words, the number of paths done, and of all.
+        write : bool
+            False in a process beside the one that writes: it only goes along.
+
+        Raises
+        ------
+        FileError
+            If the folder cannot be written.
+        """
+        done = self._done()
+        if done == self.chunks:
+            return True
+        shape = (self.chunks, _CHUNK, len(MOMENTS) + 1, FRAMES, LATENT)
+        kept = self._material.derive("paths", shape, again=done == 0) if write else None
+        for first in range(done, self.chunks, self._block):
+            if ended():
+                return False
+            if kept is None:
+                continue
+            for chunks in self._same_length(range(first, first + self._block)):
+                made = self._lay(teacher, chunks)
+                kept[chunks, :, :, : made.shape[3]] = made
+            kept.flush()
+            if first + self._block == self.chunks:
+                self._material.derive_done("paths")
+            self._write_note(first + self._block)
+            if progress is not None:
+                all_of_them = self.chunks * _CHUNK
+                progress("paths of the teacher", (first + self._block) * _CHUNK, all_of_them)
+        return True
+
+    def draw(self, rng: np.random.Generator, n: int) -> tuple[Windows, Tensor]:
+        """Draw windows of one length, and their paths.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        n : int
+            Windows.
+
+        Returns
+        -------
+        windows : Windows
+        states : Tensor of shape (n, 5, frames, 32)
+            At `MOMENTS`, and the sound.
+        """
+        places = rng.integers(0, self.chunks // len(LENGTHS), -(-n // _CHUNK))
+        chunks = places * len(LENGTHS) + int(rng.integers(len(LENGTHS)))
+        kept = self._material.derived("paths")
+        frames = LENGTHS[int(chunks[0]) % len(LENGTHS)]
+        states = np.concatenate([kept[chunk, :, :, :frames] for chunk in chunks])[:n]
+        windows = _joined([self.windows(int(chunk)) for chunk in chunks], n)
+        return windows, torch.from_numpy(states.astype(np.float32))
+
+    def _lay(self, teacher: nn.Module, chunks: list[int]) -> np.ndarray[tuple[int, ...], Any]:
+        """Return the states of chunks of one length, (chunks, 8, 5, frames, 32), float16."""
+        device = torch.device(self._run.device)
+        windows = _joined([self.windows(chunk) for chunk in chunks], len(chunks) * _CHUNK)
+        frames = windows.latents.shape[1]
+        starts = []
+        for chunk in chunks:
+            source = torch.Generator().manual_seed(
+                zlib.crc32(f"paths {self._run.seed} {chunk}".encode())
+            )
+            starts.append(torch.randn(_CHUNK, frames, LATENT, generator=source))
+        with torch.no_grad(), autocast(self._run):
+            path = heun_path(
+                teacher,
+                torch.cat(starts).to(device),
+                windows_given(windows, device),
+                steps=self._run.distill.teacher_steps,
+                guidance=self._run.distill.guidance,
+            )
+        states = torch.stack([path[moment] for moment in (*MOMENTS, 1.0)], dim=1)
+        held = states.reshape(len(chunks), _CHUNK, *states.shape[1:])
+        return held.cpu().numpy().astype(np.float16)
+
+    def _same_length(self, chunks: range) -> list[list[int]]:
+        """Group chunks by their windows' length."""
+        groups: dict[int, list[int]] = {}
+        for chunk in chunks:
+            groups.setdefault(LENGTHS[chunk % len(LENGTHS)], []).append(chunk)
+        return list(groups.values())
+
+    def _done(self) -> int:
+        """Return the number of chunks that are there and are this teacher's."""
+        path = self._material.folder / "paths.json"
+        try:
+            note = json.loads(path.read_text("utf-8"))
+            done = int(note.pop("done"))
+        except (OSError, ValueError, KeyError):
+            return 0
+        if note != json.loads(json.dumps(self._note)):
+            return 0
+        whole = done == self.chunks
+        file = self._material.folder / ("paths.npy" if whole else "paths.part")
+        return done if file.exists() else 0
+
+    def _write_note(self, done: int) -> None:
+        path = self._material.folder / "paths.json"
+        write_whole(path, json.dumps({**self._note, "done": done}, indent=1).encode())
+
+
+def heun_path(
+    denoiser: nn.Module, x: Tensor, given: Mapping[str, Tensor], *, steps: int, guidance: float
+) -> dict[float, Tensor]:
+    """Return the states on the way from noise to sound, by their moments.
+
+    Parameters
+    ----------
+    denoiser : torch.nn.Module
+    x : Tensor of shape (batch, frames, 32)
+        Noise.
+    given : mapping
+        What the denoiser takes by name.
+    steps : int
+        Of Heun's method.
+    guidance : float
+        1 is none.
+    """
+    velocity = guided(denoiser, dict(given), guidance)
+    path = {0.0: x}
+    for now, then in pairwise(uniform_times(steps)):
+        first = velocity(x, now)
+        second = velocity(x + (then - now) * first, then)
+        x = x + (then - now) * 0.5 * (first + second)
+        path[then] = x
+    return path
+
+
+def windows_given(windows: Windows, device: torch.device) -> dict[str, Tensor]:
+    """Return what the denoiser takes of windows, by name."""
+    return {
+        "condition": windows.condition.to(device),
+        "tokens": windows.tokens.to(device),
+        "clean": windows.latents.to(device),
+        "known": windows.known.to(device),
+    }
+
+
+def _shares(run: TrainingSettings) -> dict[str, float]:
+    """Return what the drawing of windows depends on."""
+    names = ("prefixed", "switched", "without_condition", "with_tokens", "noisy_condition")
+    return {name: getattr(run.generator, name) for name in names}
+
+
+def _joined(parts: list[Windows], n: int) -> Windows:
+    """Put windows of one length into one batch of n."""
+
+    def whole(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])[:n]
+
+    return Windows(
+        latents=whole("latents"),
+        known=whole("known"),
+        condition=whole("condition"),
+        tokens=whole("tokens"),
+        vectors=whole("vectors"),
+        numbers=np.concatenate([part.numbers for part in parts])[:n],
+    )
