@@ -179,13 +179,13 @@ def check_manifest(manifest: Manifest) -> None:
             raise SettingError(f"manifest: {where} must lie in [{low:g}, {high:g}], not {value!r}.")
     _check_texts(manifest)
     _check_input(manifest.input)
+    check_chain(manifest.chain, sample_rate_hz=manifest.sound.sample_rate_hz)
     _check_files(manifest)
     spec = manifest.features
     if (spec.kind == "tr_mean") != (manifest.modality == "bold"):
         raise SettingError(
             f"manifest: features of kind {spec.kind!r} do not go with {manifest.modality!r} input."
         )
-    check_chain(manifest.chain, sample_rate_hz=manifest.sound.sample_rate_hz)
     nyquist = manifest.input.sfreq_hz / 2
     top = spec.low_pass_hz if isinstance(spec, SampleSpec) else 0.0
     if top >= nyquist:

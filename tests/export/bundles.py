@@ -1,4 +1,7 @@
-"""Small bundles for tests: a retrieval chain and a direct chain with known weights."""
+"""Small bundles for tests: every kind of chain, with known weights.
+
+Those with a generator name its files but do not hold them: for what reads the manifest alone.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle, save_bundle, standardise_file
+from export.chains import chain_files
 from export.library import LibrarySound, library_files
 from export.manifest import (
     ChainSpec,
+    CoarseToFineChain,
     DirectChain,
     EmbeddingSpec,
     Manifest,
     RetrievalChain,
+    RetrievedStart,
+    SemanticChain,
     SoundSpec,
+    TokenSpec,
 )
 from export.onnx_linear import linear_onnx
 from models.mel import MelSpec
 from models.spec import InputSpec, PsdSpec, StandardiseSpec
 
-__all__ = ["Parts", "direct_parts", "retrieval_parts", "write_retrieval"]
+__all__ = [
+    "Parts",
+    "coarse_to_fine_parts",
+    "direct_parts",
+    "retrieval_parts",
+    "semantic_parts",
+    "write_retrieval",
+]
 
 N_FEATURES = 12
 DIM = 6
@@ -80,6 +95,23 @@ def direct_parts(seed: int = 0) -> Parts:
         "standardise.npy": standardise_file(np.zeros(N_FEATURES), np.ones(N_FEATURES)),
     }
     return Parts(_manifest(DirectChain(MelSpec(n_mels=4), 3)), files, weights, bias)
+
+
+def semantic_parts() -> Parts:
+    """Return a semantic chain that begins from retrieved sounds."""
+    chain = SemanticChain(EmbeddingSpec("clap", 512), start=RetrievedStart(strength=0.6), seed=7)
+    return _generated(chain)
+
+
+def coarse_to_fine_parts() -> Parts:
+    """Return a coarse-to-fine chain that begins from noise."""
+    return _generated(CoarseToFineChain(EmbeddingSpec("clap", 512), TokenSpec(steps=2)))
+
+
+def _generated(chain: SemanticChain | CoarseToFineChain) -> Parts:
+    names = ["standardise.npy", *chain_files(chain).values()]
+    files: dict[str, bytes | Path] = dict.fromkeys(names, b"")
+    return Parts(_manifest(chain), files, np.zeros(0), np.zeros(0))
 
 
 def write_retrieval(folder: Path) -> Bundle:

@@ -12,6 +12,7 @@ from export.manifest import (
     FileEntry,
     Manifest,
     RetrievalChain,
+    SemanticChain,
     check_manifest,
     manifest_from_json,
     manifest_to_json,
@@ -20,7 +21,12 @@ from export.manifest import (
 from export.strict_json import parse_object
 from models.errors import BundleError, SettingError
 from models.spec import BandPowerSpec, InputSpec, PsdSpec, SampleSpec, StandardiseSpec, TrMeanSpec
-from tests.export.bundles import direct_parts, retrieval_parts
+from tests.export.bundles import (
+    coarse_to_fine_parts,
+    direct_parts,
+    retrieval_parts,
+    semantic_parts,
+)
 
 
 def manifest(parts: Any = None) -> Manifest:
@@ -53,6 +59,62 @@ def changed(path: str, value: Any, parts: Any = None) -> bytes:
 def test_every_feature_specification_comes_back(features: Any) -> None:
     made = replace(manifest(direct_parts()), features=features)
     assert manifest_from_json(manifest_to_json(made)) == made
+
+
+@pytest.mark.parametrize("parts", [semantic_parts(), coarse_to_fine_parts()])
+def test_a_chain_with_a_generator_comes_back(parts: Any) -> None:
+    made = manifest(parts)
+    assert manifest_from_json(manifest_to_json(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("chain.generator", "other.json", "must be 'generator.json'"),
+        ("chain.embedding.dim", 400, "embeddings of 512"),
+        ("chain.seed", -1, r"chain\.seed"),
+        ("chain.seed", 1.5, "whole number"),
+        ("chain.start.strength", 1.01, r"chain\.start\.strength"),
+        ("chain.start.strength", None, "a number"),
+        ("chain.start.latents", "absent.npy", r"chain\.start\.latents.*not in its files"),
+        ("chain.start.library.audio", "a.flac", r"chain\.start\.library\.audio.*not in"),
+        ("chain.start.latents", "library.npy", "are both 'library.npy'"),
+        ("chain.start", {}, "lacks the entry 'strength'"),
+        ("chain.start", 3, "an object"),
+        ("chain.decoder", "absent.onnx", "not in its files"),
+        ("chain.crossfade_s", 0.1, "unknown entry"),
+    ],
+)
+def test_an_entry_of_a_semantic_chain_is_held_to_its_range(
+    path: str, value: Any, words: str
+) -> None:
+    with pytest.raises(BundleError, match=words):
+        manifest_from_json(changed(path, value, semantic_parts()))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("chain.tokens.steps", 0, r"chain\.tokens\.steps"),
+        ("chain.tokens.steps", 20_000, r"chain\.tokens\.steps"),
+        ("chain.tokens.dim", 512, "tokens of 768"),
+        ("chain.tokens", None, "an object"),
+        ("chain.acoustic", "absent.onnx", "not in its files"),
+        ("chain.acoustic", "decoder.onnx", "are both 'decoder.onnx'"),
+    ],
+)
+def test_an_entry_of_a_coarse_to_fine_chain_is_held_to_its_range(
+    path: str, value: Any, words: str
+) -> None:
+    with pytest.raises(BundleError, match=words):
+        manifest_from_json(changed(path, value, coarse_to_fine_parts()))
+
+
+def test_a_semantic_chain_without_a_start_needs_no_library() -> None:
+    text = changed("chain.start", None, semantic_parts())
+    chain = manifest_from_json(text).chain
+    assert isinstance(chain, SemanticChain)
+    assert chain.start is None
 
 
 def test_a_bold_manifest_comes_back() -> None:

@@ -14,7 +14,12 @@ from export.library import Library
 from models.errors import SettingError
 from stream.feedback import FeedbackValue
 from stream.messages import Condition, FeatureWindow
-from tests.export.bundles import direct_parts, retrieval_parts
+from tests.export.bundles import (
+    coarse_to_fine_parts,
+    direct_parts,
+    retrieval_parts,
+    semantic_parts,
+)
 
 RETRIEVAL = retrieval_parts().manifest.chain
 DIRECT = direct_parts().manifest.chain
@@ -60,6 +65,23 @@ def test_a_target_that_is_not_there_changes_nothing(library: Library) -> None:
     assert feedback.target == "a"
     with pytest.raises(SettingError, match="no library"):
         FeedbackValue(DIRECT).set_target("a")
+
+
+def test_a_generator_without_a_library_tells_how_steady_the_decoder_is() -> None:
+    feedback = FeedbackValue(coarse_to_fine_parts().manifest.chain)
+    assert math.isnan(feedback(condition([1.0, 0.0])))
+    values = [feedback(condition(v)) for v in ([0.0, 2.0], [0.0, 1.0], [0.0, -1.0], [0.0, 0.0])]
+    assert values[:3] == pytest.approx([0.5, 1.0, 0.0])
+    assert math.isnan(values[3])
+    with pytest.raises(SettingError, match="no library"):
+        feedback.set_target("a")
+
+
+def test_a_generator_with_a_library_tells_what_a_retrieval_chain_tells(library: Library) -> None:
+    feedback = FeedbackValue(semantic_parts().manifest.chain, library)
+    assert feedback(condition(np.ones(6), 0.5)) == pytest.approx(0.75)
+    feedback.set_target("s2")
+    assert feedback(condition(library.embeddings[2])) == pytest.approx(1.0)
 
 
 def test_a_direct_chain_tells_the_level() -> None:
