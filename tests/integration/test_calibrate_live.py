@@ -181,9 +181,11 @@ def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 def test_ctrl_c_in_the_middle_keeps_what_was_recorded(tmp_path: Path) -> None:
     make_sounds(tmp_path / "sounds", n=3, duration_s=0.4)
+    newest: list[float] = []  # when the newest sample that was sent by then was taken
 
     def on_progress(_what: str, done: float, _total: float) -> None:
         if done == 1:
+            newest.append(sender.t0 + (sender.pushed - 1) / 250.0)
             os.kill(os.getpid(), signal.SIGINT)
 
     with Sender(sfreq=250.0, channels=2, counter=True) as sender:
@@ -195,7 +197,9 @@ def test_ctrl_c_in_the_middle_keeps_what_was_recorded(tmp_path: Path) -> None:
     recording = read_recording(tmp_path / "me.session" / "sub-me_run-01" / "recording.xdf")
     [markers] = [m for m in recording.markers if m.name == asked.markers]
     assert len(markers.stamps) == 1
-    assert recording.choose().stamps[-1] > markers.stamps[0] + 0.4
+    # What was still on its way (a tenth of a second at most) may be missing, nothing else.
+    assert recording.choose().stamps[-1] > newest[0] - 0.1
+    assert recording.choose().stamps[0] < markers.stamps[0]
     assert json.loads((tmp_path / "me.session" / "session.json").read_text())["aborted"] is True
 
 
