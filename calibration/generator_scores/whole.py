@@ -1,0 +1,50 @@
+"""Sound that came in stretches against the same latents decoded in one piece."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calibration.generator_scores.streams import Stream
+from models.errors import SettingError
+from models.nets.codec import Codec
+from models.nets.vocoder import Vocoder
+
+__all__ = ["decode_whole", "streamed_difference"]
+
+_LEAD = 25  # frames of silence before the first: what the memory of a new stream stands for
+
+
+@torch.inference_mode()
+def decode_whole(
+    codec: Codec, vocoder: Vocoder, latents: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the sound, (640 n,), of latents (n, 32) that come after silence, in one piece."""
+    quiet = codec.silence.expand(_LEAD, -1)
+    frames = torch.cat([quiet, torch.from_numpy(np.ascontiguousarray(latents))])[None]
+    mel = codec.scaled_mel(frames * codec.spread + codec.centre)
+    blocks: NDArray[np.float32] = vocoder(mel).flatten(1)[0].numpy()
+    return blocks[len(blocks) - len(latents) * (len(blocks) // frames.shape[1]) :]
+
+
+def streamed_difference(codec: Codec, vocoder: Vocoder, stream: Stream) -> float:
+    """Return the largest difference of a stream's sound to its latents decoded in one piece.
+
+    Parameters
+    ----------
+    codec, vocoder
+        Those of the generator.
+    stream : Stream
+        From the state before the first stretch on.
+
+    Raises
+    ------
+    SettingError
+        If the generator's state hides its latents.
+    """
+    if stream.latents is None:
+        raise SettingError("The state of this generator does not show its latents.")
+    whole = decode_whole(codec, vocoder, stream.latents)
+    heard = stream.sound[stream.delay_samples :]
+    return float(np.max(np.abs(whole[: len(heard)] - heard)))

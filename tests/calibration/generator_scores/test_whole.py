@@ -1,0 +1,33 @@
+"""Chunked sound is whole sound, and what is not is noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration.generator_scores.streams import make_stream
+from calibration.generator_scores.whole import streamed_difference
+from models.errors import SettingError
+from models.nets.stretch import TorchGenerator, random_nets
+from models.stretch import GeneratorInput
+
+pytest.importorskip("torch")
+
+
+def test_a_stream_is_its_latents_in_one_piece_and_a_changed_one_is_not() -> None:
+    nets = random_nets("tiny")
+    generator = TorchGenerator(nets, steps=1, stretches=(4, 8), held=4)
+    vector = np.random.default_rng(0).standard_normal(512).astype(np.float32)
+    given = GeneratorInput(vector=vector / np.linalg.norm(vector))
+    stream = make_stream(generator, [given] * 4, n_frames=4, rng=np.random.default_rng(1))
+    assert np.std(stream.sound) > 1e-3
+    peak = float(np.max(np.abs(stream.sound)))  # in single precision, sums in another order
+    assert streamed_difference(nets.codec, nets.vocoder, stream) < 5e-5 * max(peak, 1.0)
+    broken = stream.sound.copy()
+    broken[5_000] += 0.1
+    moved = replace(stream, sound=broken)
+    assert streamed_difference(nets.codec, nets.vocoder, moved) == pytest.approx(0.1, abs=1e-3)
+    with pytest.raises(SettingError, match="latents"):
+        streamed_difference(nets.codec, nets.vocoder, replace(stream, latents=None))
