@@ -21,12 +21,11 @@ from models.nets.readout import Readout
 from models.nets.sizes import SIZES, SizeName, make_codec, make_denoiser, make_vocoder
 from models.nets.stretch import GeneratorNets, SamplerName, random_nets
 
-__all__ = ["TrainedNetworks", "is_training", "random_trained", "read_training"]
+__all__ = ["TrainedNetworks", "random_trained", "read_training"]
 
 TEACHER_STEPS = 32
 FEW_STEPS = 4
 _GUIDANCE = 1.5  # of the teacher; what the student is taught with by default
-_STAGES = ("encoder", "judge", "codec", "tokens", "vocoder", "generator", "distill")
 LICENCE = "Apache-2.0; trained on sounds that hearback renders itself"
 
 
@@ -44,11 +43,6 @@ class TrainedNetworks:
     guidance: float = 1.0
     licence: str = LICENCE
     about: Mapping[str, Any] = field(default_factory=dict)  # recipe and scores
-
-
-def is_training(folder: Path) -> bool:
-    """Return whether a folder is that of a training run."""
-    return any((folder / stage / "final.safetensors").is_file() for stage in _STAGES)
 
 
 def read_training(folder: Path, *, teacher: bool = False) -> TrainedNetworks:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from export.generator_files import GeneratorCard, GraphEntry
 from export.npy import read_npy, write_npy
+from export.runtime import Device, has_provider
 from models.errors import DeviceError, FileError
 
-__all__ = ["check_engine_golden", "device_facts", "engine_folder", "engine_key"]
+__all__ = ["check_engine_golden", "device_facts", "engine_folder", "engine_key", "need_device"]
 
 _FACTS = "engine.json"
 _GOLDEN = "golden.npy"
@@ -34,6 +35,25 @@ _PACKAGES = {
     "cuda": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime"),
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
 }
+
+
+def need_device(device: Device) -> None:
+    """Refuse a device that cannot be had, before work is spent on it.
+
+    Raises
+    ------
+    DeviceError
+        If there is no NVIDIA GPU, or a library is missing.
+    """
+    if device == "cpu":
+        return
+    if not has_provider(device):
+        raise DeviceError(
+            f"This ONNX Runtime has no support for {device}. Install it with pip install "
+            "'hearback[gpu]' on a machine with an NVIDIA GPU, or choose --device cpu."
+        )
+    if device == "tensorrt":
+        device_facts()
 
 
 def device_facts() -> dict[str, str]:

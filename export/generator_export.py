@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from export.checkpoint import TrainedNetworks
 from export.generator_files import DATA_FILE, GeneratorCard, GraphEntry, StateEntry
 from export.generator_folder import Checks, Precision, finish_folder, replaced_folder
+from export.onnx_store import drop_outputs, save_alone, save_shared
 from export.precision import to_half
 from export.stage_parity import half_figures, module_figure, stage_figures
-from export.to_onnx import drop_outputs, save_alone, save_shared, to_onnx
+from export.to_onnx import to_onnx
 from models.mel import MelSpec, log_mel
 from models.nets.codec import N_MELS, Codec
 from models.nets.encoder import AudioEncoder

@@ -35,7 +35,7 @@ from export.npy import write_npy
 from export.parity import check_bounds, mel_correlation, relative_error, run_stream, stress
 from export.runtime import Device
 from models.errors import FileError, StageError
-from models.stretch import Generator, GeneratorInput
+from models.stretch import Generator, GeneratorInput, GeneratorState
 
 __all__ = ["Checks", "Precision", "Report", "finish_folder", "replaced_folder"]
 
@@ -184,13 +184,15 @@ def stream_figures(
             worst["single.stream.relative_l2"] = max(error, worst["single.stream.relative_l2"])
             worst["single.stream.mel_pcc"] = min(pcc, worst["single.stream.mel_pcc"])
         return worst
-    half = {"half.stream.mel_pcc": 1.0}
+    half = {"half.stream.mel_pcc": 1.0, "half.stream.latents.relative_l2": 0.0}
     changes = []
     for number in range(count):
         progress("streams", number, count)
-        vector, found, expected = _side_by_side(generator, reference, lengths, seed=number)
+        vector, found, expected, latents = _side_by_side(generator, reference, lengths, seed=number)
         pcc = mel_correlation(found, expected)
         half["half.stream.mel_pcc"] = min(pcc, half["half.stream.mel_pcc"])
+        off = max(latents, half["half.stream.latents.relative_l2"])
+        half["half.stream.latents.relative_l2"] = off
         if encode is not None and vector is not None:
             changes.append(abs(float(vector @ (encode(found) - encode(expected)))))
     if changes:
@@ -282,8 +284,18 @@ def _golden(generator: OnnxGenerator) -> NDArray[np.float32]:
 
 def _side_by_side(
     generator: Generator, reference: Generator, lengths: Sequence[int], *, seed: int
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float32], NDArray[np.float32]]:
-    """Return a condition and both sounds of it, each stretch from the reference's state."""
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32], NDArray[np.float32], float]:
+    """Run both on one condition, each stretch from the reference's state.
+
+    Returns
+    -------
+    vector : array of shape (512,), or None
+        The condition.
+    found, expected : array of shape (n,)
+        Both sounds.
+    error : float
+        Largest relative error of the latents of a stretch.
+    """
     rng = np.random.default_rng(seed)
     spec = generator.spec
     vector = golden_input(spec).vector
@@ -292,14 +304,23 @@ def _side_by_side(
         vector /= np.linalg.norm(vector)
     given = GeneratorInput(vector=vector, tokens=golden_input(spec).tokens)
     state = reference.initial_state()
-    sounds = []
+    found, expected, error = [], [], 0.0
     for n_frames in lengths:
         noise = rng.standard_normal(generator.noise_shape(n_frames)).astype(np.float32)
-        found, _ = generator.stretch(given, state, noise, n_frames=n_frames)
-        expected, state = reference.stretch(given, state, noise, n_frames=n_frames)
-        sounds.append((found, expected))
-    both = (np.concatenate(part) for part in zip(*sounds, strict=True))
-    return (vector, *both)  # type: ignore[return-value]
+        sound, after = generator.stretch(given, state, noise, n_frames=n_frames)
+        wanted, state = reference.stretch(given, state, noise, n_frames=n_frames)
+        found.append(sound)
+        expected.append(wanted)
+        parts = (_latents(each, n_frames) for each in (after, state))
+        error = max(error, relative_error(*parts))
+    return vector, np.concatenate(found), np.concatenate(expected), error
+
+
+def _latents(state: GeneratorState, n_frames: int) -> NDArray[np.float32]:
+    """Return the latents of the last stretch from the state after it."""
+    if "prefix" in state:
+        return state["prefix"][:, -n_frames:]
+    return state["latents"][:, :, -n_frames:]
 
 
 def _versions(device: Device) -> dict[str, str]:

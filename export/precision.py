@@ -19,7 +19,7 @@ import numpy as np
 
 from models.errors import SettingError
 
-__all__ = ["to_half"]
+__all__ = ["SINGLE", "stays_single", "to_half"]
 
 _HALF = {"MatMul", "Gemm", "Conv", "ConvTranspose"}
 # These carry on in the precision of what they are given.
@@ -44,6 +44,13 @@ _FIRST_ONLY = {
 _TIME = re.compile(r"(^|[./ ])(time|time_embedding|time_proj)(\.|:|/|$)")
 _BASES = (".synthesis", ".prior")
 _LARGEST = 65_504.0
+SINGLE = "hearback.single"
+"""Key of the remark at a node that belongs to a part which stays in single precision."""
+
+
+def stays_single(namespace: str) -> bool:
+    """Return whether a part of a network, by its path, stays in single precision."""
+    return bool(_TIME.search(namespace))
 
 
 def to_half(model: Any) -> Any:
@@ -151,8 +158,8 @@ class _Converter:
         return self.single
 
     def _stays(self, node: Any) -> bool:
-        said = next((e.value for e in node.metadata_props if e.key == "namespace"), "")
-        return bool(_TIME.search(said)) or any(name.endswith(_BASES) for name in node.input)
+        marked = any(entry.key == SINGLE for entry in node.metadata_props)
+        return marked or any(name.endswith(_BASES) for name in node.input)
 
     def _as(self, name: str, wanted: int) -> str:
         """Return the name of a value in a precision; casts it where that was not done yet."""

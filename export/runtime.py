@@ -21,7 +21,15 @@ from export.bundle import Bundle
 from export.manifest import DirectChain
 from models.errors import BundleError, DeviceError, FileError, SettingError
 
-__all__ = ["Device", "Runner", "TensorInfo", "open_decoder", "open_runner", "open_session"]
+__all__ = [
+    "Device",
+    "Runner",
+    "TensorInfo",
+    "has_provider",
+    "open_decoder",
+    "open_runner",
+    "open_session",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +155,7 @@ def open_runner(
     cache_dir: str | Path | None = None,
     fp16: bool = False,
     verbose: bool = False,
+    strict: bool = False,
 ) -> Runner:
     """Open an ONNX file on a device, or with one warning on the CPU if the device is not there.
 
@@ -165,6 +174,8 @@ def open_runner(
         TensorRT: allow half precision.
     verbose : bool
         Let ONNX Runtime write its own messages to standard error.
+    strict : bool
+        Refuse where the device cannot be had, in place of a warning and the CPU.
 
     Returns
     -------
@@ -180,10 +191,16 @@ def open_runner(
     BundleError
         If zeros give something that is not finite.
     DeviceError
-        If no ONNX Runtime is installed, or it is broken.
+        If no ONNX Runtime is installed, or it is broken; if `strict`, if the device cannot be had.
     """
     session, found = open_session(
-        path, device=device, threads=threads, cache_dir=cache_dir, fp16=fp16, verbose=verbose
+        path,
+        device=device,
+        threads=threads,
+        cache_dir=cache_dir,
+        fp16=fp16,
+        verbose=verbose,
+        strict=strict,
     )
     runner = Runner(session, found)
     runner.warm_up(1)
@@ -253,6 +270,7 @@ def open_decoder(
     threads: int = 1,
     cache_dir: str | Path | None = None,
     fp16: bool = False,
+    strict: bool = False,
 ) -> Runner:
     """Open the decoder of a bundle and check that it is the one its manifest describes.
 
@@ -266,7 +284,12 @@ def open_decoder(
     """
     chain = bundle.manifest.chain
     runner = open_runner(
-        bundle.file(chain.decoder), device=device, threads=threads, cache_dir=cache_dir, fp16=fp16
+        bundle.file(chain.decoder),
+        device=device,
+        threads=threads,
+        cache_dir=cache_dir,
+        fp16=fp16,
+        strict=strict,
     )
     where = f"Bundle {bundle.path.name!r}: {chain.decoder}"
     if isinstance(chain, DirectChain):
@@ -287,6 +310,17 @@ def open_decoder(
                 "decoder with normalisation."
             )
     return runner
+
+
+def has_provider(device: Device) -> bool:
+    """Return whether this build of ONNX Runtime knows a device; the machine may still lack it.
+
+    Raises
+    ------
+    DeviceError
+        If no ONNX Runtime is installed, or it is broken.
+    """
+    return _PROVIDERS[device] in _onnxruntime().get_available_providers()
 
 
 def _onnxruntime() -> ModuleType:

@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.parity import mel_correlation, relative_error
-from models.nets.stretch import StretchGraph
+from models.nets.stretch import Graph
 
 __all__ = ["half_figures", "module_figure", "stage_figures"]
 
 Values = dict[str, NDArray[np.float32]]
 
 
-def stage_figures(graph: StretchGraph, model: Any, *, seed: int = 0) -> dict[str, float]:
+def stage_figures(graph: Graph, model: Any, *, seed: int = 0) -> dict[str, float]:
     """Return the relative errors of denoiser, sampler, codec decoder, vocoder and the whole.
 
     Parameters
     ----------
-    graph : StretchGraph
+    graph : Graph
         With probes.
     model : onnx.ModelProto
         Exported from it, probes and all.
@@ -39,36 +39,32 @@ def stage_figures(graph: StretchGraph, model: Any, *, seed: int = 0) -> dict[str
         `single.LENGTH.STAGE.relative_l2`, `single.LENGTH.mel_pcc`.
     """
     inputs = _inputs(graph, seed)
+    found = _run(model, _arrays(inputs))
     with torch.no_grad():
-        outputs = graph(*(torch.from_numpy(value) for value in inputs.values()))
-        expected = _named(graph, outputs)
-        found = _run(model, inputs)
-        n_decoder = sum(name.startswith("decoder") for name in graph.state_names)
-        memory = [torch.from_numpy(inputs[f"state.{name}"]) for name in graph.state_names[3:]]
-        mel, _ = graph.scaled_mel(torch.from_numpy(found["probe.latents"]), memory[:n_decoder])
-        sound, _ = graph.sound(torch.from_numpy(found["probe.mel"]), memory[n_decoder:])
+        outputs = graph(*inputs.values())
+        stages = graph.isolated(inputs, {k: torch.from_numpy(v) for k, v in found.items()})
+    expected = {k: v.numpy() for k, v in zip(graph.output_names, outputs, strict=True)}
     errors = {
         "denoiser": relative_error(found["probe.velocity"], expected["probe.velocity"]),
         "sampler": relative_error(found["probe.made"], expected["probe.made"]),
-        "codec": relative_error(found["probe.mel"], mel.numpy()),
-        "vocoder": relative_error(found["sound"], sound.numpy()),
         "stretch": relative_error(found["sound"], expected["sound"]),
         "state": max(
             relative_error(found[f"next.{name}"], expected[f"next.{name}"])
             for name in graph.state_names
         ),
     }
+    errors |= {k: relative_error(found[name], v.numpy()) for k, (name, v) in stages.items()}
     figures = {f"single.{graph.n_frames}.{k}.relative_l2": v for k, v in errors.items()}
     pcc = mel_correlation(found["sound"][0], expected["sound"][0])
     return figures | {f"single.{graph.n_frames}.mel_pcc": pcc}
 
 
-def half_figures(graph: StretchGraph, single: Any, half: Any, *, seed: int = 0) -> dict[str, float]:
+def half_figures(graph: Graph, single: Any, half: Any, *, seed: int = 0) -> dict[str, float]:
     """Return how far the latents and the sound in half precision are from those in single.
 
     Parameters
     ----------
-    graph : StretchGraph
+    graph : Graph
         With probes.
     single, half : onnx.ModelProto
         The same export in both precisions.
@@ -79,7 +75,7 @@ def half_figures(graph: StretchGraph, single: Any, half: Any, *, seed: int = 0) 
     figures : dict
         `half.LENGTH.latents.relative_l2`, `half.LENGTH.mel_pcc`.
     """
-    inputs = _inputs(graph, seed)
+    inputs = _arrays(_inputs(graph, seed))
     expected, found = _run(single, inputs), _run(half, inputs)
     name = f"half.{graph.n_frames}"
     return {
@@ -97,23 +93,27 @@ def module_figure(module: nn.Module, model: Any, inputs: dict[str, Tensor]) -> f
     return max(relative_error(a, b.numpy()) for a, b in zip(found.values(), expected, strict=True))
 
 
-def _inputs(graph: StretchGraph, seed: int) -> Values:
+def _inputs(graph: Graph, seed: int) -> dict[str, Tensor]:
     """Return random inputs with the state after two stretches of others."""
     source = torch.Generator().manual_seed(seed)
-    fixed = len(graph.input_names) - len(graph.state_names)
     state = graph.initial_state()
+    names = graph.input_names[: -len(state)]
     for _ in range(3):
-        made = [torch.randn(x.shape, generator=source) for x in graph.example()[:fixed]]
-        made[0] = nn.functional.normalize(made[0], dim=-1)
-        made[4] = torch.linspace(0.2, 1.0, graph.steps + 1)
-        inputs = [*made, *state]
+        made = {
+            name: torch.randn(x.shape, generator=source)
+            for name, x in zip(names, graph.example(), strict=False)
+        }
+        if "vector" in made:
+            made["vector"] = nn.functional.normalize(made["vector"], dim=-1)
+        made["times"] = torch.linspace(0.2, 1.0, graph.steps + 1)
+        inputs = [*made.values(), *state]
         with torch.no_grad():
             state = list(graph(*inputs)[1 : 1 + len(state)])
-    return {name: x.numpy() for name, x in zip(graph.input_names, inputs, strict=True)}
+    return dict(zip(graph.input_names, inputs, strict=True))
 
 
-def _named(graph: StretchGraph, outputs: tuple[Tensor, ...]) -> Values:
-    return {name: x.numpy() for name, x in zip(graph.output_names, outputs, strict=True)}
+def _arrays(inputs: dict[str, Tensor]) -> Values:
+    return {name: value.numpy() for name, value in inputs.items()}
 
 
 def _run(model: Any, inputs: Values) -> Values:

@@ -1,30 +1,27 @@
-"""Torch modules to ONNX graphs of fixed shapes, and several graphs over one file of weights.
+"""Torch modules to ONNX graphs of fixed shapes.
 
-Needs the extra `train`; what it writes runs without it.
+Needs the extra `train`; what it makes runs without it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from export.onnx_linear import check_onnx
+from export.precision import SINGLE, stays_single
 from models.errors import SettingError, StageError
 
-__all__ = ["OPSET", "drop_outputs", "save_alone", "save_shared", "to_onnx"]
+__all__ = ["OPSET", "to_onnx"]
 
 # Opset 21's GroupNormalization fails in TensorRT (NVIDIA/TensorRT#4336); every op here is in 20.
 OPSET = 20
-_ALIGN = 64  # bytes: weights are mapped into memory as they stand
-_INLINE = 1024  # bytes up to which a tensor stays in its graph
 
 
 def to_onnx(
@@ -86,77 +83,6 @@ def to_onnx(
     return model
 
 
-def drop_outputs(model: Any, prefix: str) -> Any:
-    """Return a copy without the outputs whose names begin so, and without what only they needed."""
-    import onnx
-
-    slim = onnx.ModelProto()
-    slim.CopyFrom(model)
-    kept = [value for value in slim.graph.output if not value.name.startswith(prefix)]
-    del slim.graph.output[:]
-    slim.graph.output.extend(kept)
-    needed = {value.name for value in kept}
-    nodes = []
-    for node in reversed(slim.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.append(node)
-    del slim.graph.node[:]
-    slim.graph.node.extend(reversed(nodes))
-    weights = [tensor for tensor in slim.graph.initializer if tensor.name in needed]
-    del slim.graph.initializer[:]
-    slim.graph.initializer.extend(weights)
-    return slim
-
-
-def save_shared(models: Mapping[str, Any], folder: Path, data_name: str) -> None:
-    """Write models whose weights stand in one file, each of them once.
-
-    Parameters
-    ----------
-    models : mapping of str to onnx.ModelProto
-        By file name. They are not changed.
-    folder : Path
-        Of the models and of the file of weights.
-    data_name : str
-        Name of that file.
-    """
-    import onnx
-
-    places: dict[tuple[int, bytes], tuple[int, int]] = {}
-    with (folder / data_name).open("wb") as file:
-        for name, model in models.items():
-            small = onnx.ModelProto()
-            small.CopyFrom(model)
-            for tensor in small.graph.initializer:
-                raw = onnx.numpy_helper.to_array(tensor).tobytes()
-                if len(raw) <= _INLINE:
-                    continue
-                key = tensor.data_type, hashlib.sha256(raw).digest()
-                if key not in places:
-                    file.write(bytes(-file.tell() % _ALIGN))
-                    places[key] = file.tell(), len(raw)
-                    file.write(raw)
-                _point(tensor, data_name, *places[key])
-            (folder / name).write_bytes(small.SerializeToString(deterministic=True))
-
-
-def save_alone(model: Any, path: Path) -> None:
-    """Write one model with its weights inside."""
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _point(tensor: Any, location: str, offset: int, length: int) -> None:
-    """Let a tensor stand in a file instead of in the model."""
-    from onnx import StringStringEntryProto, TensorProto
-
-    for where in ("raw_data", "float_data", "int64_data", "int32_data", "double_data"):
-        tensor.ClearField(where)
-    tensor.data_location = TensorProto.EXTERNAL
-    said = {"location": location, "offset": str(offset), "length": str(length)}
-    tensor.external_data.extend(StringStringEntryProto(key=k, value=v) for k, v in said.items())
-
-
 def _check_fixed(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Check names and that every axis has a length."""
     for expected, values in ((inputs, model.graph.input), (outputs, model.graph.output)):
@@ -172,15 +98,26 @@ def _check_fixed(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> N
 
 
 def _plain(model: Any) -> None:
-    """Take out what tells of the machine that it was exported on: paths in stack traces."""
+    """Take out what tells of the machine that it was exported on: paths in stack traces.
+
+    Of the remarks at the nodes one stays: that a part is to keep its precision.
+    """
+    from onnx import StringStringEntryProto
+
     model.doc_string = ""
     for node in model.graph.node:
         node.doc_string = ""
-        kept = [entry for entry in node.metadata_props if entry.key.endswith("namespace")]
+        said = next((e.value for e in node.metadata_props if e.key == "namespace"), "")
         del node.metadata_props[:]
-        node.metadata_props.extend(kept)
+        if stays_single(said):
+            node.metadata_props.append(StringStringEntryProto(key=SINGLE, value="1"))
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         del value.metadata_props[:]
+        value.doc_string = ""
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    model.graph.doc_string = ""
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
 

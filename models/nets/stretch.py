@@ -266,6 +266,28 @@ class StretchGraph(nn.Module):
         x = self._sampler(noted, x, [*moments, 1.0], noise=[*noise[1:].unbind()])
         return x[:, self.window - made :], seen[0][:, self.window - made :]
 
+    def isolated(
+        self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
+    ) -> dict[str, tuple[str, Tensor]]:
+        """Return what each later stage gives for what the stage before it gave elsewhere.
+
+        Parameters
+        ----------
+        inputs : mapping of str to Tensor
+            By `input_names`.
+        found : mapping of str to Tensor
+            The outputs, by name, of another backend for these inputs; with probes.
+
+        Returns
+        -------
+        stages : dict
+            The output that is to be compared, and what it is here, by stage.
+        """
+        memory = [inputs[f"state.{name}"] for name in self.state_names[3:]]
+        mel, _ = self.scaled_mel(found["probe.latents"], memory[: self._n_decoder])
+        sound, _ = self.sound(found["probe.mel"], memory[self._n_decoder :])
+        return {"codec": ("probe.mel", mel), "vocoder": ("sound", sound)}
+
     def sound(self, mel: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the sound, (1, 160 m), of scaled mel (1, m, 64), and the vocoder's memory."""
         blocks, after = self.vocoder.step(mel, list(memory))
@@ -309,9 +331,21 @@ class Graph(Protocol):
     output_names: list[str]
     state_names: list[str]
     noise_shape: tuple[int, ...]
+    n_frames: int
+    steps: int
 
     def initial_state(self) -> list[Tensor]:
         """Return the state before the first stretch."""
+        ...
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Return inputs of the right shapes."""
+        ...
+
+    def isolated(
+        self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
+    ) -> dict[str, tuple[str, Tensor]]:
+        """Return what each later stage gives for what the stage before it gave elsewhere."""
         ...
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:

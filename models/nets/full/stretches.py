@@ -9,7 +9,7 @@ every step, all are decoded together, and the sound is joined by a short fade
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = ["STRETCHES", "FullStretchGraph", "FullTorchGenerator", "full_spec"]
 
 STRETCHES = (8, 16, 32)  # .32, .64 and 1.28 s: these networks halve time three times
 PREFIX = 32
+PROBES = ("velocity", "made", "mel")
 FADE = 320  # samples over which a stretch is blended into the next
 _FLOOR = math.log(1e-5)
 _TOKENS = {"audioldm2": 8, "audioldm2-speech": 512}
@@ -103,6 +104,9 @@ class FullStretchGraph(nn.Module):
         The second for checkpoints that were taught to jump.
     text_shape : tuple of int
         Length and width of the text context, where the family has one.
+    probes : bool
+        Give what stands between the stages too, as `probe.*`: what is predicted first, the latents
+        of the window, and their mel frames.
     """
 
     def __init__(
@@ -115,13 +119,14 @@ class FullStretchGraph(nn.Module):
         fade: int = FADE,
         sampler: str = "ddim",
         text_shape: tuple[int, ...] = (1, 1024),
+        probes: bool = False,
     ) -> None:
         super().__init__()
         if sampler not in ("ddim", "ping_pong"):
             raise SettingError(f"Expected the sampler ddim or ping_pong, got {sampler!r}.")
         self.generator = generator
         self.n_frames, self.steps, self.prefix, self.fade = n_frames, steps, prefix, fade
-        self.text_shape = text_shape
+        self.text_shape, self.probes = text_shape, probes
         self._sampler: LevelSampler = ddim if sampler == "ddim" else ping_pong
         draws = steps if sampler == "ping_pong" else 1
         self.noise_shape: tuple[int, ...] = (draws, *generator.latent_shape(prefix + n_frames))
@@ -132,7 +137,8 @@ class FullStretchGraph(nn.Module):
             *("noise", "start", "times"),
             *(f"state.{name}" for name in self.state_names),
         ]
-        self.output_names = ["sound", *(f"next.{name}" for name in self.state_names)]
+        between = [f"probe.{name}" for name in PROBES] if probes else []
+        self.output_names = ["sound", *(f"next.{name}" for name in self.state_names), *between]
         alphas = torch.from_numpy(generator.schedule.alphas())
         self.register_buffer("alphas", alphas.float(), persistent=False)
         self.register_buffer("sigmas", (1.0 - alphas.square()).sqrt().float(), persistent=False)
@@ -174,19 +180,36 @@ class FullStretchGraph(nn.Module):
         count = len(self.parts)
         parts, (noise, start, times, before, known, tail) = tensors[:count], tensors[count:]
         start = start.permute(0, 2, 1, 3)  # (1, 8, n, 16)
-        made = self._made(parts, noise, start, times, before, known)
-        sound = self.generator.sound(self.generator.mel(made))
-        first = self.prefix * MEL_PER_LATENT * HOP - self.fade
-        sound = sound[:, first:]  # fade + new samples
-        head = self.rise * sound[:, : self.fade] + (1.0 - self.rise) * tail
-        whole = torch.cat([head, sound[:, self.fade :]], dim=1)
+        made, velocity = self._made(parts, noise, start, times, before, known)
+        mel = self.generator.mel(made)
+        sound, after = self._joined(mel, tail)
         ones = torch.ones_like(known[:, :1]).expand(-1, self.n_frames)
-        return (
-            whole[:, : -self.fade],
+        given = (
+            sound,
             made[:, :, -self.prefix :],
             torch.cat([known, ones], dim=1)[:, -self.prefix :],
-            whole[:, -self.fade :],
+            after,
         )
+        return (*given, velocity, made, mel) if self.probes else given
+
+    def isolated(
+        self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
+    ) -> dict[str, tuple[str, Tensor]]:
+        """Return what each later stage gives for what the stage before it gave elsewhere.
+
+        Parameters are those of `models.nets.stretch.StretchGraph.isolated`.
+        """
+        mel = self.generator.mel(found["probe.made"])
+        sound, _ = self._joined(found["probe.mel"], inputs["state.tail"])
+        return {"codec": ("probe.mel", mel), "vocoder": ("sound", sound)}
+
+    def _joined(self, mel: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sound of a window's new frames, faded in, and what waits for the next."""
+        first = self.prefix * MEL_PER_LATENT * HOP - self.fade
+        sound = self.generator.sound(mel)[:, first:]  # fade + new samples
+        head = self.rise * sound[:, : self.fade] + (1.0 - self.rise) * tail
+        whole = torch.cat([head, sound[:, self.fade :]], dim=1)
+        return whole[:, : -self.fade], whole[:, -self.fade :]
 
     def _made(
         self,
@@ -196,17 +219,19 @@ class FullStretchGraph(nn.Module):
         times: Tensor,
         before: Tensor,
         known: Tensor,
-    ) -> Tensor:
-        """Return the latents of the window, (1, 8, window, 16)."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return the latents of the window, (1, 8, window, 16), and what is first predicted."""
         clean = torch.cat([before, start], dim=2)
         mask = torch.cat([known, torch.zeros_like(start[:, 0, :, 0])], dim=1)[:, None, :, None]
         levels = self._levels(times)
         dtype = next(self.generator.parameters()).dtype
         given = [part.to(dtype) for part in parts]
 
+        seen: list[Tensor] = []
+
         def network(x: Tensor, timestep: Any) -> Tensor:
-            predicted: Tensor = self.generator.denoiser(x.to(dtype), timestep, *given)
-            return predicted
+            seen.append(self.generator.denoiser(x.to(dtype), timestep, *given))
+            return seen[-1]
 
         denoise = as_denoiser(network, self.generator.schedule)
         denoise = keep_known(denoise, clean, mask)
@@ -214,7 +239,8 @@ class FullStretchGraph(nn.Module):
         # All of the schedule begins from noise alone: the last level has a trace of sound left.
         entered = first.alpha * clean + first.sigma * noise[0]
         x = torch.where(times[0] > 0.0, entered, noise[0])
-        return self._sampler(denoise, x, levels, noise=[*noise[1:].unbind()])
+        made = self._sampler(denoise, x, levels, noise=[*noise[1:].unbind()])
+        return made, seen[0]
 
     def _levels(self, times: Tensor) -> list[Level]:
         """Return the levels at moments; the rule is that of `NoiseSchedule.levels`, trailing."""
