@@ -35,12 +35,16 @@ class MixedSource:
         """Return all settings that the sounds depend on, as JSON takes them."""
         return {"source": "mixture", "of": [source.describe() for source in self.sources]}
 
-    def sound(self, index: int) -> Sound:
-        """Return sound number `index`, from 0."""
+    def source_of(self, index: int) -> SoundSource:
+        """Return whose sound number `index` is, from 0."""
         # Each round begins with another source: one that goes through its classes by the number
         # would else give only some of them.
         turn = index + index // len(self.sources)
-        return self.sources[turn % len(self.sources)].sound(index)
+        return self.sources[turn % len(self.sources)]
+
+    def sound(self, index: int) -> Sound:
+        """Return sound number `index`, from 0."""
+        return self.source_of(index).sound(index)
 
 
 def choose_source(text: str, *, seed: int, n_train: int) -> SoundSource:

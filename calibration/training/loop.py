@@ -31,6 +31,7 @@ from calibration.training.checkpoint import (
     optimiser_tensors,
     save_tensors,
 )
+from calibration.training.made_with import made_with
 from calibration.training.processes import processes
 from calibration.training.settings import StageSettings, TrainingSettings
 from models.errors import DeviceError, FileError, SettingError, StageError
@@ -368,6 +369,9 @@ def train_stage(
                 "step": step,
                 "seconds": seconds(),
                 "scores": scores,
+                "made_with": made_with(
+                    stage.run.device, threads=stage.run.threads, processes=together.count
+                ),
                 **stage.notes,
             }
             save_tensors(out / "final.safetensors", stage.result(), note)
