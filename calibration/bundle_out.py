@@ -22,7 +22,7 @@ from calibration.readers.regions import write_mask
 from calibration.report.page import html_page
 from calibration.report.result import Result
 from calibration.steps import array_digest
-from calibration.summary import versions
+from calibration.summary import told_target, versions
 from calibration.target_choice import mel_frames
 from calibration.targets import ClassTargets, TargetSource
 from export.bundle import MASK_FILE, save_bundle, standardise_file
@@ -154,11 +154,13 @@ def write_bundle(
         scores=_scores(result),
         software=versions(),
     )
+    # Weights of a generator's encoder are in the bundle: where they lay is nobody's business.
+    target = told_target(plan.target) if generated is not None else plan.target
     about = {
         "schema": 1,
-        "plan": plan.to_json(),
+        "plan": {**plan.to_json(), "target": target},
         "lag_s": fit.lag_s,
-        "target": plan.target,
+        "target": target,
         "closed": plan.closed,
         "classes": list(classes),
         # Which recordings it has seen, so that nobody scores it on them by mistake.

@@ -24,8 +24,10 @@ from calibration.generated.token_fits import TokenFits, acoustic_file
 from calibration.outer import Decoded, Fit
 from calibration.plan import Plan
 from calibration.stimulus_sound import stimulus_sound
+from calibration.summary import told_target
 from calibration.targets import EmbeddingTargets, TargetSource
 from export.chains import EmbeddingSpec, TokenSpec
+from export.generator import open_generator
 from models.errors import SettingError
 from models.stretch import CONDITION_DIM
 from stream.generator_renderer import GeneratorRenderer
@@ -42,16 +44,32 @@ def make_judge(choice: GeneratorChoice, target: str) -> Embedder:
     Raises
     ------
     SettingError
-        If the judge is the encoder in whose space was decoded.
+        If the generator has no judge and none is named, or it is the encoder in whose space was
+        decoded.
     """
     assert choice.folder is not None
-    name = choice.judge or f"generator-judge:{choice.folder}"
-    if name == target:
+    folder = generator_folder(choice.folder)
+    name = choice.judge or f"generator-judge:{folder}"
+    if choice.judge is None and not (folder / "judge.onnx").is_file():
+        raise SettingError(
+            f"The generator {folder.name!r} has no judge of its own. Name what scores its sound: "
+            "generator.judge = 'generator-judge:default', or another embedder."
+        )
+    judge = None if name == target else make_embedder(name)
+    if judge is None or _same_space(judge, target):
         raise SettingError(
             f"generator.judge is {name!r}, the space that is decoded to: a generator that is "
             "steered by an embedding always pleases it. Name another embedder."
         )
-    return make_embedder(name)
+    return judge
+
+
+def _same_space(embedder: Embedder, target: str) -> bool:
+    """Return whether an embedder is the encoder of a generator that is the target."""
+    kind, _, place = target.partition(":")
+    if kind != "generator" or embedder.settings().get("embedder") != "generator-encoder":
+        return False
+    return embedder.settings() == make_embedder(f"generator:{place}").settings()
 
 
 class GeneratorEnd:
@@ -73,8 +91,6 @@ class GeneratorEnd:
     """
 
     def __init__(self, choice: GeneratorChoice, target: str) -> None:
-        from export.generator import open_generator
-
         assert choice.folder is not None
         self.choice = choice
         self.folder = generator_folder(choice.folder)
@@ -87,7 +103,16 @@ class GeneratorEnd:
                 f"The generator {self.folder.name!r} is steered by the embedding {wanted!r}, and "
                 f"the target is {kind!r}. Leave target.kind out, or name another generator."
             )
-        if choice.start == "retrieval" and not spec.startable:
+        if kind == "generator" and not _same_space(
+            make_embedder(f"generator:{self.folder}"), target
+        ):
+            raise SettingError(
+                f"The target {told_target(target)!r} is the encoder of another generator than "
+                f"{self.folder.name!r}: their spaces have nothing to do with each other. Leave "
+                "target.kind out."
+            )
+        self._startable = spec.startable and (self.folder / "codec_encoder.onnx").is_file()
+        if choice.start == "retrieval" and not self._startable:
             raise SettingError(
                 f"The generator {self.folder.name!r} cannot begin from a retrieved sound. Set "
                 "generator.start to 'none'."
@@ -103,7 +128,7 @@ class GeneratorEnd:
         settings: CalibrationSettings,
     ) -> StartLibrary | None:
         """Return the sounds to begin from; None where this generator cannot."""
-        if not self.generator.spec.startable:
+        if not self._startable:
             return None
         sounds, centred = bundle_library(dataset, plan, fit, targets, settings)
         return start_library(self.folder, sounds, unit_rows(centred + fit.centre))

@@ -26,7 +26,6 @@ from export.bundle import load_bundle
 from export.chains import CoarseToFineChain, SemanticChain
 from models.errors import FileError, SettingError
 from tests.calibration.generated.mel_networks import write_networks
-from tests.calibration.generated.shallow_folder import write_shallow
 
 _QUICK = EvaluationSettings(n_permutations=50, n_bootstrap=50, n_shuffled=1, families=False)
 
@@ -35,11 +34,6 @@ _QUICK = EvaluationSettings(n_permutations=50, n_bootstrap=50, n_shuffled=1, fam
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = SimulationSettings(timetable="short", snr=1.0, n_runs=(3, 2))
     return simulate_dataset(tmp_path_factory.mktemp("simulated") / "sim", settings)
-
-
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shallow(tmp_path_factory.mktemp("generator") / "shallow")
 
 
 def _settings(generator: Path, **choice: object) -> CalibrationSettings:
@@ -58,9 +52,9 @@ def _calibrated(dataset: Path, out: Path, settings: CalibrationSettings) -> Resu
 
 @pytest.mark.slow
 def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_evaluated(
-    dataset: Path, generator: Path, tmp_path: Path
+    dataset: Path, shallow_generator: Path, tmp_path: Path
 ) -> None:
-    settings = _settings(generator, start="retrieval", strength=0.5, seed=7)
+    settings = _settings(shallow_generator, start="retrieval", strength=0.5, seed=7)
     result = _calibrated(dataset, tmp_path / "made", settings)
     assert result.sound is not None
     ways = [row.way for row in result.sound.rows]
@@ -68,7 +62,7 @@ def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_eval
         "embedding", "direct", "started", "retrieved", "shuffled", "shuffled", "true",
     ]  # fmt: skip
     assert all(0 <= row.identification <= 1 and row.n_clips == 4 for row in result.sound.rows)
-    assert result.target == f"generator:{generator.name}"
+    assert result.target == f"generator:{shallow_generator.name}"
     bundle = load_bundle(tmp_path / "made")
     chain = bundle.manifest.chain
     assert isinstance(chain, SemanticChain)
@@ -80,14 +74,14 @@ def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_eval
     assert [row["way"] for row in report["sound"]["rows"]] == ways
     page = (tmp_path / "made" / "report.html").read_text()
     assert "What the generated sound tells" in page
-    assert str(generator) not in page
-    assert str(generator.parent) not in json.dumps(report)
+    assert str(shallow_generator) not in page
+    assert str(shallow_generator.parent) not in json.dumps(report)
     # The folder that it was made of is not needed any more.
-    moved = generator.rename(generator.with_name("elsewhere"))
+    moved = shallow_generator.rename(shallow_generator.with_name("elsewhere"))
     try:
         again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, settings))
     finally:
-        moved.rename(generator)
+        moved.rename(shallow_generator)
     assert again.sound is not None
     assert again.line()["identification"] == pytest.approx(
         result.line()["identification"], abs=0.02
@@ -100,15 +94,17 @@ def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_eval
 
 @pytest.mark.slow
 def test_a_coarse_to_fine_bundle_decodes_tokens_too(
-    dataset: Path, generator: Path, tmp_path: Path
+    dataset: Path, shallow_generator: Path, tmp_path: Path
 ) -> None:
-    result = _calibrated(dataset, tmp_path / "made", _settings(generator, chain="coarse-to-fine"))
+    result = _calibrated(
+        dataset, tmp_path / "made", _settings(shallow_generator, chain="coarse-to-fine")
+    )
     assert result.sound is not None
     assert result.sound.chain == "coarse-to-fine"
     bundle = load_bundle(tmp_path / "made")
     assert isinstance(bundle.manifest.chain, CoarseToFineChain)
     assert bundle.manifest.chain.start is None
-    again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, _settings(generator)))
+    again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, _settings(shallow_generator)))
     assert again.sound is not None
     assert [row.way for row in again.sound.rows] == ["embedding", "direct", "true"]
 
@@ -126,11 +122,18 @@ def test_what_does_not_go_together_is_refused_before_any_work(
     assert not (tmp_path / "made").exists()
 
 
-def test_the_space_that_is_decoded_to_never_judges(generator: Path) -> None:
+def test_the_space_that_is_decoded_to_never_judges(shallow_generator: Path, tmp_path: Path) -> None:
     from calibration.generated.calibrated import GeneratorEnd
 
-    target = f"generator:{generator}"
+    target = f"generator:{shallow_generator}"
     with pytest.raises(SettingError, match="always pleases it"):
-        GeneratorEnd(GeneratorChoice(folder=generator, judge=target), target)
+        GeneratorEnd(GeneratorChoice(folder=shallow_generator, judge=target), target)
+    other = write_networks(tmp_path / "other")
+    with pytest.raises(SettingError, match="the encoder of another generator"):
+        GeneratorEnd(GeneratorChoice(folder=shallow_generator), f"generator:{other}")
+    judge = f"generator:{shallow_generator.parent / '..' / shallow_generator.parent.name}"
+    judge = f"{judge}/{shallow_generator.name}"  # the same folder by another name
+    with pytest.raises(SettingError, match="always pleases it"):
+        GeneratorEnd(GeneratorChoice(folder=shallow_generator, judge=judge), target)
     with pytest.raises(SettingError, match="is steered by the embedding 'generator'"):
-        GeneratorEnd(GeneratorChoice(folder=generator), "mel-statistics")
+        GeneratorEnd(GeneratorChoice(folder=shallow_generator), "mel-statistics")

@@ -21,21 +21,19 @@ from export.chains import CoarseToFineChain, SemanticChain
 from models.errors import FileError, SettingError
 from stream.chain import open_chain
 from stream.messages import Condition
-from tests.calibration.generated.shallow_folder import write_shallow
 
 _SHORT = replace(BOLD, train_s=180.0, test_s=60.0)
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles(shallow_generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with both bundles."""
     folder = tmp_path_factory.mktemp("demo")
-    generator = write_shallow(folder / "generator")
     for chain in ("semantic", "coarse-to-fine"):
         make_generated_bundle(
             folder / f"fmri-{chain}",
             seed=5,
-            generator=generator,
+            generator=shallow_generator,
             chain=chain,
             recipe=_SHORT,
             library_per_class=1,
