@@ -192,8 +192,9 @@ class _Block(nn.Module):
         x = x + self.drop(self.among(h, h))
         if self.reading is not None and self.norm_b is not None and others is not None:
             x = x + self.drop(self.reading(self.norm_b(x), others))
-        y: Tensor = self.down(self.drop(functional.gelu(self.up(self.norm_c(x)))))
-        return x + self.drop(y)
+        more: Tensor = self.down(self.drop(functional.gelu(self.up(self.norm_c(x)))))
+        y: Tensor = x + self.drop(more)
+        return y
 
 
 class _Attention(nn.Module):

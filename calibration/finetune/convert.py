@@ -76,6 +76,7 @@ class GrownDenoiser(nn.Module):
             # For v the old output is right where there is little noise; x0 is begun from nothing.
             again = first.weight if prediction == "v_prediction" else 0.0 * first.weight
             both.weight.copy_(torch.cat([first.weight, again]))
+            assert both.bias is not None
             both.bias.copy_(torch.cat([first.bias, first.bias * (prediction == "v_prediction")]))
         unet.conv_out = both
         self.denoiser.unet = unet
@@ -96,9 +97,10 @@ class GrownDenoiser(nn.Module):
         """
         with _guidance(self.denoiser.unet, strength, len(x), like=x, on=self.guided):
             both: Tensor = self.denoiser(x, timestep, *parts)
-        eps, own = both.split(self.channels, dim=1)
+        eps, own = both.chunk(2, dim=1)
         # Not a branch: a share that falls by and by leaves one graph.
-        return self.share * self._from_noise(x, eps, timestep) + (1.0 - self.share) * own
+        made: Tensor = self.share * self._from_noise(x, eps, timestep) + (1.0 - self.share) * own
+        return made
 
     def _from_noise(self, x: Tensor, eps: Tensor, timestep: Tensor) -> Tensor:
         """Return what is predicted, of the old output: x0 = (x - sigma eps) / alpha and so on."""
@@ -130,6 +132,7 @@ class GrownDenoiser(nn.Module):
             both.in_channels, self.channels, both.kernel_size, padding=both.padding
         ).to(both.weight)
         last.weight.copy_(both.weight[self.channels :])
+        assert last.bias is not None
         last.bias.copy_(both.bias[self.channels :])
         whole.unet.conv_out = last
         done: nn.Module = whole

@@ -380,9 +380,8 @@ def _claim(settings: BrainTraining, out: Path, *, resume: bool) -> None:
 
 
 def _plain(settings: BrainTraining) -> dict[str, Any]:
-    values = asdict(replace(settings, full=None))
+    values = asdict(settings)
     values["calibration"] = settings_to_json(settings.calibration)
-    values["full"] = None if settings.full is None else asdict(settings.full)
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
 

@@ -263,4 +263,5 @@ class SmallFinetune(BrainStage):
             known=known,
         )
         error = (velocity - (x - start)).square().mean(-1)
-        return error[:, PREFIX:].mean(1)
+        loss: Tensor = error[:, PREFIX:].mean(1)
+        return loss

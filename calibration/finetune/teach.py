@@ -129,4 +129,5 @@ class ConvertStage(Stage):
         # The teacher's own errors are multiplied by up to 84 on the way to v or x0; weighted by
         # alpha, the last levels count without ruling. The choice is ours.
         squares = alpha * (predicted.double() - wanted).square()
-        return squares.flatten(1).mean(1).float()
+        loss: Tensor = squares.flatten(1).mean(1).float()
+        return loss
