@@ -99,7 +99,7 @@ def save(
 
 def test_bundles_with_a_generator_are_saved_and_loaded(tmp_path: Path) -> None:
     embedding = EmbeddingSpec("clap", 512)
-    chains = (
+    chains: tuple[SemanticChain | CoarseToFineChain, ...] = (
         SemanticChain(embedding),
         SemanticChain(embedding, start=RetrievedStart(strength=0.5), seed=3),
         CoarseToFineChain(embedding, TokenSpec(4)),

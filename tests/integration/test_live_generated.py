@@ -1,0 +1,282 @@
+"""Semantic and coarse-to-fine bundles through the whole path, offline and over LSL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from export.bundle import load_bundle
+from models.errors import SettingError
+from models.stretch import cover
+from stream.chain import open_chain
+from stream.config import LiveSettings
+from stream.live import run_live
+from stream.live_session import LiveSession
+from stream.messages import Command, FeatureWindow
+from stream.monitor import Observer
+from stream.offline import OfflineSettings, run_offline
+from stream.summary import Summary
+from tests.integration.generated import (
+    FRAME,
+    STRETCHES,
+    Kind,
+    exported_generator,
+    write_generated,
+)
+from tests.integration.sessions import RATE_HZ, replayed, write_recording
+
+pytestmark = pytest.mark.slow
+
+KINDS: tuple[Kind, ...] = ("semantic", "semantic from a sound", "coarse-to-fine")
+FADE = 80
+STEP_LIMIT = 10 ** (-50 / 20)
+SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    generator = exported_generator(tmp_path_factory)
+    home = tmp_path_factory.mktemp("bundles")
+    return {kind: write_generated(home / kind.replace(" ", "-"), generator, kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recording(tmp_path_factory.mktemp("noise") / "noise.csv", seconds=SECONDS)
+
+
+def pcm_of(path: Path) -> NDArray[np.float64]:
+    pcm, rate = soundfile.read(path)
+    assert rate == RATE_HZ
+    return np.asarray(pcm, np.float64)
+
+
+def live_settings(bundle: Path, stream: str, **more: object) -> LiveSettings:
+    values: dict[str, object] = {
+        "bundle": bundle,
+        "stream": stream,
+        "sink": "null",
+        "find_s": 30.0,
+        "ended_after_s": 1.0,
+        "outlets": False,
+    }
+    return LiveSettings(**(values | more))  # type: ignore[arg-type]
+
+
+# -- offline -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recording_becomes_continuous_sound_of_its_own_length(
+    tmp_path: Path, bundles: dict[str, Path], recording: Path, kind: str
+) -> None:
+    summary = run_offline(OfflineSettings(bundles[kind], recording, tmp_path / "a"))
+    pcm = pcm_of(tmp_path / "a" / "played.wav")
+    assert len(pcm) == SECONDS * RATE_HZ
+    assert summary.windows == summary.decoded > 40
+    assert (summary.underruns, summary.stretches_invalid, summary.stage_errors) == (0, 0, {})
+    assert summary.peak_dbfs <= -12.0
+    assert np.abs(pcm).max() <= 10 ** (-12 / 20)
+    assert summary.stretch_ms["p50"] is not None
+    assert summary.renderer_delay_ms == pytest.approx(1e3 * (960 + FADE) / RATE_HZ)
+    # The windows' sound begins with the first whole window and has no hole.
+    first = int(np.flatnonzero(pcm)[0])
+    n = len(pcm) - first
+    assert np.abs(pcm[first:].reshape(-1)[: n // 800 * 800].reshape(-1, 800)).max(axis=1).min() > 0
+    # As many stretches as windows of 1,600 samples need, none wasted.
+    made = 0
+    expected: list[tuple[int, ...]] = []
+    for _ in range(summary.decoded):
+        carried = made * FRAME - 1600 * len(expected)
+        frames = -(-(1600 - carried) // FRAME)
+        expected.append(cover(frames, STRETCHES))
+        made += sum(expected[-1])
+    assert summary.stretches == sum(len(lengths) for lengths in expected)
+    # A step would add its height to the second difference, wherever it stands.
+    start = round(0.4 * RATE_HZ) + FADE  # the last hop of the first window, and what is kept back
+    joins = [start + FRAME * m for m in accumulate(n for e in expected for n in e)][1:-2]
+    bend = np.abs(np.diff(pcm, n=2))
+    at_joins = np.array([bend[j - 3 : j + 2].max() for j in joins])
+    elsewhere = np.array([bend[j + 300 : j + 305].max() for j in joins])
+    assert at_joins.max() <= bend[start + 2560 :].max()
+    assert np.percentile(at_joins, 90) <= np.percentile(elsewhere, 90) * 1.5 + STEP_LIMIT
+
+
+def test_the_same_recording_gives_the_same_sound_and_another_seed_another(
+    tmp_path: Path, bundles: dict[str, Path], recording: Path
+) -> None:
+    runs = {"a": None, "b": None, "c": 6}
+    for name, seed in runs.items():
+        run_offline(OfflineSettings(bundles["semantic"], recording, tmp_path / name, seed=seed))
+    sounds = {name: pcm_of(tmp_path / name / "played.wav") for name in runs}
+    assert np.array_equal(sounds["a"], sounds["b"])
+    assert not np.array_equal(sounds["a"], sounds["c"])
+    assert json.loads((tmp_path / "c" / "settings.json").read_text())["seed"] == 6
+
+
+def test_the_strength_of_a_start_can_be_changed_where_there_is_one(
+    tmp_path: Path, bundles: dict[str, Path], recording: Path
+) -> None:
+    started = bundles["semantic from a sound"]
+    for name, strength in (("own", None), ("all", 1.0), ("none", 0.0)):
+        run_offline(OfflineSettings(started, recording, tmp_path / name, strength=strength))
+    sounds = [pcm_of(tmp_path / name / "played.wav") for name in ("own", "all", "none")]
+    assert not np.array_equal(sounds[0], sounds[1])
+    assert not np.array_equal(sounds[0], sounds[2])
+    with pytest.raises(SettingError, match="no library"):
+        run_offline(OfflineSettings(bundles["semantic"], recording, tmp_path / "no", strength=0.5))
+
+
+# -- the chain itself --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_chain_decodes_all_that_its_generator_is_told(
+    bundles: dict[str, Path], kind: str
+) -> None:
+    bundle = load_bundle(bundles[kind])
+    chain = open_chain(bundle)
+    parts = ["decoder", "generator"]
+    assert sorted(chain.providers_of) == sorted(parts + ["acoustic"] * (kind == "coarse-to-fine"))
+    assert set(chain.providers_of.values()) == {("CPUExecutionProvider",)}
+    window = FeatureWindow(np.zeros(bundle.n_features, np.float32), 0, 0, 1, 0.0, 0.1)
+    condition = chain.decode(window)
+    assert np.linalg.norm(condition.values) == pytest.approx(1.0, abs=1e-5)
+    if kind == "coarse-to-fine":
+        assert condition.tokens is not None
+        assert condition.tokens.shape == (16, 768)
+        assert not condition.tokens.flags.writeable
+    else:
+        assert condition.tokens is None
+    assert (condition.item >= 0) == (kind == "semantic from a sound")
+    sounds = []
+    for warm in (False, True):
+        chain = open_chain(bundle)
+        if warm:
+            chain.warm_up(bundle.n_features)
+        sounds.append(chain.renderer.render(condition, 4000))
+    assert np.array_equal(sounds[0], sounds[1])
+
+
+# -- live --------------------------------------------------------------------------------------
+
+
+@pytest.mark.lsl
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_live_session_decides_and_sounds_as_the_offline_run(
+    tmp_path: Path, bundles: dict[str, Path], recording: Path, kind: str
+) -> None:
+    offline = run_offline(OfflineSettings(bundles[kind], recording, tmp_path / "offline"))
+    with replayed(recording) as replay:
+        live = run_live(
+            live_settings(
+                bundles[kind],
+                replay.stream,
+                out=tmp_path / "live",
+                sink=str(tmp_path / "sink.wav"),
+            )
+        )
+    assert live.features_sha256 == offline.features_sha256
+    assert live.windows == offline.windows
+    assert live.decoded + live.skipped_windows == live.windows
+    ours = np.load(tmp_path / "live" / "decisions.npy", allow_pickle=False)
+    theirs = np.load(tmp_path / "offline" / "decisions.npy", allow_pickle=False)
+    same = np.isin(theirs["seq"], ours["seq"])
+    assert same.sum() == live.decoded > 10
+    assert ours.tobytes() == theirs[same].tobytes()
+    decoded = np.load(tmp_path / "live" / "decoded.npy", allow_pickle=False)
+    assert np.array_equal(decoded, np.load(tmp_path / "offline" / "decoded.npy")[same])
+    if not live.skipped_windows:
+        assert live.decisions_sha256 == offline.decisions_sha256
+    _check_sound(live, tmp_path)
+
+
+def _check_sound(live: Summary, folder: Path) -> None:
+    assert live.peak_dbfs <= -12.0
+    assert (live.stretches_invalid, live.trace_mismatched, live.stage_errors) == (0, 0, {})
+    assert live.stretches > 5
+    assert {"decode", "sound", "playback"} <= live.stage_ms.keys()
+    pcm = pcm_of(folder / "sink.wav")
+    assert np.abs(pcm).max() <= 10 ** (-12 / 20)
+    assert np.count_nonzero(pcm) / RATE_HZ > 1.0
+    assert live.seconds_played > 1.0
+
+
+class Operator(Observer):
+    """Gives commands when certain windows are made."""
+
+    def __init__(self, commands: dict[int, Command]) -> None:
+        self._commands = commands
+        self.session: LiveSession | None = None
+
+    def on_window(self, window: FeatureWindow) -> None:
+        command = self._commands.get(window.seq)
+        if command is not None and self.session is not None:
+            self.session.command(command)
+
+
+@pytest.mark.lsl
+def test_a_pause_is_silent_and_a_sound_of_the_library_can_be_the_target(
+    tmp_path: Path, bundles: dict[str, Path]
+) -> None:
+    recording = write_recording(tmp_path / "noise.csv", seconds=6.0)
+    operator = Operator(
+        {
+            5: Command("prompt", "440 Hz", "test"),
+            6: Command("prompt", "violin", "test"),
+            15: Command("pause", "", "test"),
+            35: Command("resume", "", "test"),
+        }
+    )
+    said: list[str] = []
+    with replayed(recording) as replay:
+        session = LiveSession(
+            live_settings(
+                bundles["semantic from a sound"],
+                replay.stream,
+                out=tmp_path / "live",
+                sink=str(tmp_path / "sink.wav"),
+            ),
+            observers=[operator],
+            on_message=said.append,
+        )
+        operator.session = session
+        asyncio.run(session.run())
+    assert any("violin" in sentence for sentence in said)
+    assert not any("440" in sentence for sentence in said)
+    sounding = np.flatnonzero(pcm_of(tmp_path / "sink.wav"))
+    silence = np.diff(sounding).max() / RATE_HZ
+    assert 1.0 < silence < 4.0
+    assert (sounding[-1] - sounding[0]) / RATE_HZ > silence + 1.0
+
+
+class Interrupt(Observer):
+    """Sends this process SIGINT at a window."""
+
+    def on_window(self, window: FeatureWindow) -> None:
+        if window.seq == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.lsl
+def test_an_abort_ends_in_silence(tmp_path: Path, bundles: dict[str, Path]) -> None:
+    recording = write_recording(tmp_path / "noise.csv", seconds=30.0)
+    with replayed(recording) as replay:
+        summary = run_live(
+            live_settings(
+                bundles["coarse-to-fine"], replay.stream, sink=str(tmp_path / "sink.wav")
+            ),
+            observers=[Interrupt()],
+        )
+    assert summary.aborted
+    assert summary.windows < 60
+    assert not pcm_of(tmp_path / "sink.wav")[-16:].any()
