@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 
-__all__ = ["Response", "first_changed_sample", "heard_after_s", "response"]
+__all__ = ["Response", "heard_after_s", "response"]
 
 Rows = NDArray[np.floating]
 Classify = Callable[[NDArray[np.float32]], NDArray[np.int64]]
@@ -132,21 +132,3 @@ def heard_after_s(
     if not stays.any():
         return float("nan")
     return float(ends[int(np.argmax(stays))] - changed_at) / sample_rate_hz
-
-
-def first_changed_sample(one: Rows, other: Rows, *, share: float = 0.03) -> int | None:
-    """Return the first sample at which two sounds differ by more than a share of their level.
-
-    Two streams of the same state and noise, of which one was given a new condition, are the same up
-    to there.
-
-    Parameters
-    ----------
-    one, other : arrays of shape (samples,)
-    share : float
-        Of the root mean square of `other`; .03 is 30 dB below it.
-    """
-    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    level = float(np.sqrt(np.mean(b**2))) if len(b) else 0.0
-    differs = np.flatnonzero(np.abs(a - b) > max(share * level, 1e-6))
-    return int(differs[0]) if len(differs) else None

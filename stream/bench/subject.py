@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import load_bundle
-from export.generator import OnnxGenerator, open_generator
+from export.generator import open_generator
 from export.generator_files import CARD_FILE, GeneratorCard, read_array
 from export.runtime import Device, open_session
 from models.errors import BundleError, SettingError
@@ -21,6 +21,7 @@ from models.stretch import (
     TOKEN_DIM,
     TOKEN_FRAMES,
     TOKENS_PER_STEP,
+    Generator,
     GeneratorInput,
     GeneratorSpec,
     GeneratorState,
@@ -85,9 +86,11 @@ class LatentPath:
 class Subject:
     """An opened generator, and how to time it up to its latents."""
 
-    generator: OnnxGenerator
+    generator: Generator
     name: str
     threads: int
+    device: str  # what it runs on
+    providers: tuple[str, ...]  # ONNX Runtime's own words for it
     latent_path: Callable[[int], LatentPath | None]  # by length; None where it cannot be had
     latent_note: str  # how the stamp is got, or why not
 
@@ -115,7 +118,7 @@ def open_subject(folder: Path, *, device: Device = "cpu", threads: int = 1) -> S
     """
     name = _card_name(folder)
     generator = open_generator(folder, device=device, threads=threads, strict=True, name=name)
-    card = generator.card
+    card, home = generator.card, folder.resolve().name
     has_latents = any(entry.name == "prefix" for entry in card.state)
     if device != "cpu" or not has_latents:
         why = (
@@ -123,7 +126,9 @@ def open_subject(folder: Path, *, device: Device = "cpu", threads: int = 1) -> S
             if device != "cpu"
             else "not taken: the state of this family does not hold its latents"
         )
-        return Subject(generator, folder.name, threads, lambda _: None, why)
+        return Subject(
+            generator, home, threads, generator.device, generator.providers, lambda _: None, why
+        )
     opened: dict[int, LatentPath] = {}
 
     def latent_path(n_frames: int) -> LatentPath:
@@ -132,7 +137,9 @@ def open_subject(folder: Path, *, device: Device = "cpu", threads: int = 1) -> S
         return opened[n_frames]
 
     note = "a second run of the same graph, inputs and noise, which ends with the latents"
-    return Subject(generator, folder.name, threads, latent_path, note)
+    return Subject(
+        generator, home, threads, generator.device, generator.providers, latent_path, note
+    )
 
 
 def _open_latent_path(folder: Path, card: GeneratorCard, n_frames: int, threads: int) -> LatentPath:

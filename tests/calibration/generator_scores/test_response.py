@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibration.generator_scores.response import first_changed_sample, heard_after_s, response
+from calibration.generator_scores.response import heard_after_s, response
 from models.errors import SettingError
 
 RATE = 16_000
@@ -45,12 +45,3 @@ def test_lateness_is_measured_against_a_hard_cut() -> None:
     assert found.heard == found.cut_heard == 1.0
     with pytest.raises(SettingError, match="hears no change"):
         response(made, [step(2 * RATE)] * 5, [8_000] * 5, [1] * 5, loudness_class, window=WINDOW)
-
-
-def test_first_changed_sample_is_where_two_sounds_part() -> None:
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal(1_000)
-    b = a.copy()
-    b[700:] += 0.5
-    assert first_changed_sample(a, b) == 700
-    assert first_changed_sample(a, a) is None
