@@ -23,9 +23,11 @@ _CLONE = Path(__file__).resolve().parent
 _NEEDED = ("typer", "rich", "numpy", "scipy", "pylsl", "mne", "nibabel", "pyxdf", "onnxruntime")
 # What a command needs beyond the live path: its extra, and packages that tell whether it is there.
 _CALIBRATE = ("calibrate", ("onnx", "h5py", "mne_bids", "matplotlib", "dask"))
+_TRAIN = ("train", (*_CALIBRATE[1], "torch", "accelerate", "safetensors", "onnxscript"))
 _EXTRAS = {
     "test": ("dev", ("pytest", "xdist", "mne_lsl", "torch", "himalaya")),
     **dict.fromkeys(("simulate", "calibrate", "evaluate", "reproduce"), _CALIBRATE),
+    **dict.fromkeys(("train", "export"), _TRAIN),
 }
 
 
@@ -74,7 +76,11 @@ if __name__ == "__main__":
 import typer  # noqa: E402  (only now is it sure to be there)
 
 from calibration.cli import register as register_calibration  # noqa: E402
+from calibration.finetune.cli import register as register_brain  # noqa: E402
 from calibration.reproduce.cli import register as register_reproduce  # noqa: E402
+from calibration.training.cli import register as register_training  # noqa: E402
+from export.cli import register as register_export  # noqa: E402
+from stream.bench.cli import register as register_bench  # noqa: E402
 
 app = typer.Typer(
     name="hearback",
@@ -353,11 +359,19 @@ def run(
     _finish(summary, json_=json_)
 
 
-@app.command(epilog="Try it:  hearback demo --modality fmri")
+@app.command(epilog="Try it:  hearback demo --modality eeg")
 def demo(
     *,
-    modality: Annotated[Modality, typer.Option(help="What the listener is measured by.")] = "eeg",
-    seconds: Annotated[float | None, typer.Option(help="How long; default 30, fMRI 90.")] = None,
+    modality: Annotated[
+        Modality | None, typer.Option(help="What the listener is measured by.")
+    ] = None,
+    chain: Annotated[
+        Literal["direct", "retrieval", "semantic", "coarse-to-fine"] | None,
+        typer.Option(help="How its sound is made; default: the best that is there."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long; default 30 for EEG, 75 to 90 for fMRI.")
+    ] = None,
     sink: Annotated[
         str | None, typer.Option(help="device, null or a .wav file; default: device, else demo.wav")
     ] = None,
@@ -371,7 +385,9 @@ def demo(
     """
     from calibration.demo import DemoSettings, run_demo
 
-    settings = DemoSettings(modality=modality, seconds=seconds, sink=sink, out=out, seed=seed)
+    settings = DemoSettings(
+        modality=modality, chain=chain, seconds=seconds, sink=sink, out=out, seed=seed
+    )
     summary = run_demo(settings, on_message=_say)
     _say(summary.told)
     _finish(summary, json_=json_)
@@ -379,6 +395,14 @@ def demo(
 
 register_calibration(app)
 register_reproduce(app)
+register_export(app)
+register_bench(app)
+_train = typer.Typer(
+    help="Train the small generator, or tune one on a participant's brain.", no_args_is_help=True
+)
+register_training(_train)
+register_brain(_train)
+app.add_typer(_train, name="train", epilog="Try it:  hearback train small --out trained --resume")
 
 
 @app.command(

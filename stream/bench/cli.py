@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -50,15 +50,21 @@ def bench(
         bool, typer.Option("--random-weights", help="With --full: no checkpoint is needed.")
     ] = False,
     model: Annotated[
-        list[Model] | None, typer.Option(help="With --full; may be given again. Default: all.")
+        list[str] | None,
+        typer.Option(
+            help=f"With --full: {', '.join(get_args(Model))}; may be given again. Default: all."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="With --full: length of the sound, s.")] = 2.56,
     steps: Annotated[
         list[int] | None, typer.Option(help="With --full; may be given again. Default: 1 2 4 200.")
     ] = None,
     engine: Annotated[
-        list[Engine] | None,
-        typer.Option(help="With --full; may be given again. Default: all of the device."),
+        list[str] | None,
+        typer.Option(
+            help=f"With --full: {', '.join(get_args(Engine))}; may be given again. Default: all "
+            "that the device has."
+        ),
     ] = None,
     repeats: Annotated[
         int | None, typer.Option(help="With --full; default: 5 on a CPU, 200 on a GPU.")
@@ -129,8 +135,8 @@ def _one(
 
 def _full(
     *,
-    model: list[Model] | None,
-    engine: list[Engine] | None,
+    model: list[str] | None,
+    engine: list[str] | None,
     seconds: float,
     steps: list[int] | None,
     device: str,
@@ -141,10 +147,19 @@ def _full(
     """Time the full-size architectures and show the table."""
     import importlib
 
-    from models.errors import DeviceError
+    from models.errors import DeviceError, SettingError
     from stream.bench.machine import describe_machine, load_average
     from stream.bench.table import rows_table
 
+    for option, known, given in (
+        ("--model", get_args(Model), model),
+        ("--engine", get_args(Engine), engine),
+    ):
+        unknown = [name for name in given or [] if name not in known]
+        if unknown:
+            raise SettingError(
+                f"{option} is one of {', '.join(known)}, got {unknown[0]!r}. It may be given again."
+            )
     # By name: the live path must not depend on torch, and what this module does is to run it.
     try:
         full_size: Any = importlib.import_module("export.bench.full_size")
