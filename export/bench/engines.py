@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,9 @@ def _onnx(
     import onnxruntime
 
     file = folder / "work.onnx"
-    torch.onnx.export(module, inputs, str(file), dynamo=True, opset_version=20, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own parts, about each other
+        torch.onnx.export(module, inputs, str(file), dynamo=True, opset_version=20, verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

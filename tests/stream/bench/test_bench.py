@@ -26,6 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shallow(tmp_path_factory.mktemp("bench") / "shallow")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_path_to_the_latents_gives_those_of_the_whole_stretch(folder: Path) -> None:
     subject = open_subject(folder)
     spec, generator = subject.spec, subject.generator
@@ -41,6 +43,8 @@ def test_the_path_to_the_latents_gives_those_of_the_whole_stretch(folder: Path) 
         np.testing.assert_allclose(latents, state["prefix"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_everything_is_measured_and_can_be_written_as_json(folder: Path) -> None:
     settings = BenchSettings(folder, changes=6, minutes=0.02, warm_up_s=0.0)
     said: list[str] = []
@@ -66,6 +70,8 @@ def test_everything_is_measured_and_can_be_written_as_json(folder: Path) -> None
     assert "CPUExecutionProvider" in shown
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_lengths_that_are_not_made_are_refused_with_those_that_are(folder: Path) -> None:
     spec = open_subject(folder).spec
     assert stretch_frames(spec, None) == 4
@@ -101,6 +107,8 @@ def command() -> typer.Typer:
     return app
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_command_prints_one_json_object_last(folder: Path) -> None:
     given = ["bench", str(folder), "--changes", "3", "--minutes", "0", "--warm-up-s", "0", "--json"]
     result = CliRunner().invoke(command(), given)
@@ -126,13 +134,22 @@ def test_what_is_missing_is_said_in_one_sentence(given: list[str], said: str) ->
     assert said in str(result.exception)
 
 
-def test_a_gpu_that_is_not_there_is_refused(folder: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_gpu_that_is_not_there_is_refused_for_a_generator(folder: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(DeviceError):
         open_subject(folder, device="cuda")
+
+
+def test_a_gpu_that_is_not_there_is_refused_for_the_full_size() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
     full = ["bench", "--full", "--random-weights", "--device", "cuda", "--model", "musicldm"]
     result = CliRunner().invoke(command(), full)
     assert isinstance(result.exception, DeviceError)
