@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 
-__all__ = ["check_onnx", "linear_onnx", "sparse_linear_onnx"]
+__all__ = ["check_onnx", "factored_linear_onnx", "linear_onnx", "sparse_linear_onnx"]
 
 # Opset 18 is what TensorRT 10 is safe with; IR 8 belongs to it and loads in every runtime >= 1.14.
 _OPSET = 18
@@ -69,6 +69,62 @@ def linear_onnx(
     tensors = [numpy_helper.from_array(matrix, "weights"), numpy_helper.from_array(offset, "bias")]
     nodes = [helper.make_node("Gemm", ["features", "weights", "bias"], ["linear"])]
     return _model(nodes, tensors, matrix.shape[0], output, shape, normalise=normalise)
+
+
+def factored_linear_onnx(
+    left: NDArray[np.floating],
+    right: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    *,
+    output: str = "embedding",
+    normalise: bool = False,
+) -> bytes:
+    """Return a linear decoder of low rank, x L R + b, as the bytes of an ONNX file.
+
+    Parameters
+    ----------
+    left : array of shape (n_features, rank)
+    right : array of shape (rank, n_out)
+    bias : array of shape (n_out,)
+    output, normalise
+        As `linear_onnx`.
+
+    Returns
+    -------
+    model : bytes
+        Input "features" (1, n_features) float32; output float32 of shape (1, n_out).
+
+    Raises
+    ------
+    SettingError
+        If shapes do not fit, or a number is not finite in float32.
+    """
+    first, second, offset = (np.asarray(part, "<f4") for part in (left, right, bias))
+    if (
+        first.ndim != 2
+        or second.shape != (first.shape[1], len(offset))
+        or offset.ndim != 1
+        or not first.size
+    ):
+        raise SettingError(
+            "Expected factors (n_features, rank) and (rank, n_out) and bias (n_out,), got "
+            f"{first.shape}, {second.shape} and {offset.shape}."
+        )
+    _check_output(first, offset, None)
+    shape = _check_output(second, offset, None)
+    check_onnx()
+    from onnx import helper, numpy_helper
+
+    tensors = [
+        numpy_helper.from_array(first, "left"),
+        numpy_helper.from_array(second, "right"),
+        numpy_helper.from_array(offset, "bias"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["features", "left"], ["factors"]),
+        helper.make_node("Gemm", ["factors", "right", "bias"], ["linear"]),
+    ]
+    return _model(nodes, tensors, len(first), output, shape, normalise=normalise)
 
 
 def sparse_linear_onnx(

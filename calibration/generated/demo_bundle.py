@@ -27,7 +27,8 @@ from export.bundle import Bundle, save_bundle, standardise_file
 from export.chains import EmbeddingSpec, TokenSpec
 from export.library import LibrarySound
 from export.manifest import Manifest, SoundSpec
-from export.onnx_linear import linear_onnx
+from export.onnx_linear import factored_linear_onnx
+from models.ridge.shared import LinearFit
 from models.spec import InputSpec, TrMeanSpec
 from models.standardise import standardise_batch
 from models.stretch import TOKENS_PER_STEP
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _FEATURES = TrMeanSpec(window_s=4.5)
 _LIBRARY_S = 2.56  # of a library sound: what the encoder hears at once
+_LEFT_OUT = 1e-4  # of the variance of what is decoded
 _LAGS_S = tuple(np.arange(0.0, 9.1, 1.5).tolist())
 
 
@@ -48,7 +50,7 @@ def make_generated_bundle(
     generator: Path,
     chain: Literal["semantic", "coarse-to-fine"] = "semantic",
     recipe: DemoRecipe = BOLD,
-    library_per_class: int = 4,
+    library_per_class: int = 3,
     created: str,
     software: dict[str, str],
 ) -> Bundle:
@@ -133,11 +135,29 @@ def make_generated_bundle(
         software=software,
     )
     files: dict[str, bytes | Path] = {
-        "decoder.onnx": linear_onnx(fit.linear.weights, fit.linear.bias, normalise=True),
+        "decoder.onnx": factored_linear_onnx(*_factors(fit.linear), normalise=True),
         "standardise.npy": standardise_file(fit.mean, fit.std),
         **fitted.files(),
     }
     return save_bundle(out, manifest, files, overwrite=True)
+
+
+def _factors(
+    linear: LinearFit,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the decoder in two factors and a bias: what it says varies along few directions.
+
+    Those of its held-out predictions that hold all but a ten-thousandth of their variance: a
+    quarter of the bytes, and the same sound.
+    """
+    mean = linear.held_out.mean(axis=0)
+    _, sizes, directions = np.linalg.svd(linear.held_out - mean, full_matrices=False)
+    share = np.cumsum(sizes**2) / np.sum(sizes**2)
+    rank = int(np.searchsorted(share, 1.0 - _LEFT_OUT)) + 1
+    right = directions[:rank]  # (rank, 512), orthonormal
+    logger.info("Decoder of %d dimensions in %d factors.", len(mean), rank)
+    # mean + (x W + b - mean) V V^T
+    return linear.weights @ right.T, right, mean + (linear.bias - mean) @ right.T @ right
 
 
 class _AtRate:
