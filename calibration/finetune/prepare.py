@@ -7,7 +7,8 @@ Only training runs are used where the recordings name test runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +31,9 @@ from calibration.targets import EmbeddingTargets
 from calibration.windows import make_samples
 from models.errors import SettingError
 
-__all__ = ["Prepared", "cut_latents", "prepare_windows"]
+__all__ = ["Prepared", "cut_latents", "prepare_windows", "rendered"]
+
+logger = logging.getLogger(__name__)
 
 _RATE_HZ = 16_000
 _FRAME_S = 0.04
@@ -46,6 +49,7 @@ class Prepared:
     fit: Fit
     plan: Plan
     response: NDArray[np.float64]  # (n_features,) of the semantic decoder
+    hop_s: float  # from window to window: how long the sound is that each renders
     held_out: Samples | None  # of the data set's own test runs, for scores; features kept
 
 
@@ -83,7 +87,7 @@ def prepare_windows(
     even : bool
         An even number of token steps (`steps_of`).
     most_s : float, optional
-        Longest stretch that tokens and latents are made of, s; of longer ones the beginning.
+        Longest sound that tokens and latents are made of, s.
     progress : callable, optional
 
     Raises
@@ -129,16 +133,14 @@ def prepare_windows(
         lambda: make_decoder(_fewer(plan, n_folds), rois=rois),
         n_folds=max(2, n_folds),
     )
-    stretch_s = float(np.median(samples.stop_s - samples.start_s))
-    stretch_s = min(stretch_s, most_s) if most_s else stretch_s
-    steps = steps_of(stretch_s, even=even)
+    hop_s = min(features[0].hop_s, most_s or features[0].hop_s)
+    steps = steps_of(hop_s, even=even)
     tell("tokens and latents of the sounds")
-    stops = np.minimum(samples.stop_s, samples.start_s + steps * 4 * _FRAME_S)
-    made = stretch_tokens(
-        tokens, dataset.stimuli, samples.clip.tolist(), samples.start_s, stops, steps=steps
-    )
+    starts, stops = rendered(samples, hop_s)
+    names = samples.clip.tolist()
+    made = stretch_tokens(tokens, dataset.stimuli, names, starts, stops, steps=steps)
     sound, known = cut_latents(
-        dataset.stimuli, samples, latents, silence=silence, prefix=prefix, frames=4 * steps
+        dataset.stimuli, names, starts, latents, silence=silence, prefix=prefix, frames=4 * steps
     )
     windows = BrainWindows(
         samples=samples,
@@ -150,18 +152,31 @@ def prepare_windows(
         n_known=known,
         prefix=prefix,
     )
+    logger.info("%d windows of %d clips, %d steps of tokens.", len(names), len(set(names)), steps)
     test = tuple(run for run in runs if run.part == "test")
     held_out = None
     if test and len(test) < len(runs):
         later = run_features(test, features=plan.features, shortest=plan.shortest)
         ready = standardise_runs(later, plan.standardise, mean=fit.mean, std=fit.std)
         held_out = make_samples(ready, lag_s=fit.lag_s, targets=targets, choice=plan.choice)
-    return Prepared(windows, fit, plan, weight_energy(fit.decoder), held_out)
+    return Prepared(windows, fit, plan, weight_energy(fit.decoder), hop_s, held_out)
+
+
+def rendered(samples: Samples, hop_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the sound begins and ends that each window renders, s in its stimulus.
+
+    As long as the hop, in the middle of the stretch that the window answers to: as a bundle's
+    windows follow one another live.
+    """
+    middle = (samples.start_s + samples.stop_s) / 2.0
+    half = np.minimum(hop_s, samples.stop_s - samples.start_s) / 2.0
+    return middle - half, middle + half
 
 
 def cut_latents(
     stimuli: Mapping[str, Stimulus],
-    samples: Samples,
+    names: Sequence[str],
+    starts_s: NDArray[np.float64],
     latents: Callable[[NDArray[np.float32]], Array],
     *,
     silence: Array,
@@ -173,7 +188,9 @@ def cut_latents(
     Parameters
     ----------
     stimuli : mapping of str to Stimulus
-    samples : Samples
+    names : sequence of str
+    starts_s : array of shape (n,)
+        Of the stretches, s in their stimuli.
     latents : callable
     silence : array
     prefix, frames : int
@@ -185,13 +202,13 @@ def cut_latents(
     n_known : array of shape (n,), int64
     """
     whole: dict[str, Array] = {}
-    out = np.empty((len(samples), prefix + frames, *silence.shape), np.float32)
-    known = np.zeros(len(samples), np.int64)
-    for row, name in enumerate(samples.clip.tolist()):
+    out = np.empty((len(names), prefix + frames, *silence.shape), np.float32)
+    known = np.zeros(len(names), np.int64)
+    for row, name in enumerate(names):
         if name not in whole:
             whole[name] = latents(stimulus_sound(stimuli[name], sample_rate_hz=_RATE_HZ))
         clip = whole[name]
-        first = round(float(samples.start_s[row]) / _FRAME_S)
+        first = round(float(starts_s[row]) / _FRAME_S)
         before = min(first, prefix)
         out[row, : prefix - before] = silence
         at = np.minimum(np.arange(first - before, first + frames), len(clip) - 1)

@@ -27,7 +27,7 @@ from calibration.acoustic.scores import score_tokens, shuffled_rows
 from calibration.acoustic.selection import Either, train_selected
 from calibration.acoustic.targets import stretch_tokens
 from calibration.config import settings_to_json
-from calibration.finetune.prepare import Prepared, prepare_windows
+from calibration.finetune.prepare import Prepared, prepare_windows, rendered
 from calibration.finetune.settings import BrainTraining
 from calibration.finetune.small import PREFIX, BrainStage, SmallFinetune
 from calibration.finetune.windows import BrainWindows, decode_tokens
@@ -228,13 +228,11 @@ def fit_decoder(
     if settings.acoustic.mel_weight and settings.acoustic.mel_target == "sound":
         from calibration.acoustic.targets import stretch_mel
 
-        steps = windows.tokens.shape[1] // TOKENS_PER_STEP
         mel = stretch_mel(
             dataset.stimuli,
             windows.samples.clip.tolist(),
-            windows.samples.start_s,
-            np.minimum(windows.samples.stop_s, windows.samples.start_s + 0.16 * steps),
-            steps=steps,
+            *rendered(windows.samples, prepared.hop_s),
+            steps=windows.tokens.shape[1] // TOKENS_PER_STEP,
         )
     return fit_acoustic(
         windows.samples,
@@ -314,10 +312,9 @@ def _held_out(
     x = np.asarray(samples.mean_x(), np.float32)
     said = np.asarray(prepared.fit.decoder.predict(x), np.float64) + prepared.fit.centre
     s = unit(said).astype(np.float32)
-    stops = np.minimum(samples.stop_s, samples.start_s + 0.16 * decoder.steps)
-    true = stretch_tokens(
-        tokens, dataset.stimuli, samples.clip.tolist(), samples.start_s, stops, steps=decoder.steps
-    )
+    spans = rendered(samples, prepared.hop_s)
+    names = samples.clip.tolist()
+    true = stretch_tokens(tokens, dataset.stimuli, names, *spans, steps=decoder.steps)
     rows = shuffled_rows(samples.clip, np.random.default_rng(0))
     made = decoder.predict(x, s)
     scores = score_tokens(
