@@ -51,7 +51,10 @@ class BoundRunner(Runner):
                 )
         place = "cpu" if device == "cpu" else "cuda"
         held = dict(constants or {})
-        zeros = {item.name: np.zeros(item.shape, item.dtype) for item in self.inputs}
+        zeros = {
+            item.name: np.zeros([length or 0 for length in item.shape], item.dtype)
+            for item in self.inputs
+        }
         self._check(zeros | held)
         self._binding = session.io_binding()
         self._places: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from export.generator_files import GeneratorCard, GraphEntry
 from export.npy import read_npy, write_npy
+from export.parity import relative_error
 from export.runtime import Device, has_provider
 from models.errors import DeviceError, FileError
 
@@ -191,13 +192,13 @@ def check_engine_golden(folder: Path, sound: NDArray[np.float32]) -> float:
         raise DeviceError(
             f"The engine in {folder} has a damaged golden sound ({error}). Remove that folder."
         ) from error
-    error = float(np.linalg.norm(sound - before) / max(float(np.linalg.norm(before)), 1e-9))
-    if not error <= _CLOSE:
+    off = relative_error(sound, before)
+    if not off <= _CLOSE:
         raise DeviceError(
             f"The engine in {folder} computes something else than when it was built (relative "
-            f"error {error:.2g}, at most {_CLOSE:g}). Remove that folder and let it be built again."
+            f"error {off:.2g}, at most {_CLOSE:g}). Remove that folder and let it be built again."
         )
-    return error
+    return off
 
 
 def _version(package: str) -> str:

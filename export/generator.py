@@ -22,6 +22,7 @@ from export.generator_files import (
     read_array,
     read_generator_card,
 )
+from export.parity import relative_error
 from export.runtime import Device, TensorInfo
 from models.errors import BundleError, DeviceError
 from models.stretch import (
@@ -332,7 +333,7 @@ def _check_golden(
         expected = golden[first : first + len(sound)]
         first += len(sound)
         finite = np.isfinite(sound).all() and all(np.isfinite(v).all() for v in after.values())
-        error = float(np.linalg.norm(sound - expected) / max(np.linalg.norm(expected), 1e-9))
+        error = relative_error(sound, expected)
         if not finite or not error <= bound:
             raise DeviceError(
                 f"Generator {where!r} computes something else on {generator.device} than at its "

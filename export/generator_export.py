@@ -109,7 +109,6 @@ def export_generator(
         for number, (name, network) in enumerate(networks.items()):
             checks.progress("encoders", number, len(networks))
             figures |= _save_encoder(network, folder / f"{name}.onnx")
-        some = reference.graphs[spec.stretches[0]]
         first = reference.initial_state()
         card = GeneratorCard(
             spec=spec,
@@ -121,7 +120,7 @@ def export_generator(
                 for n in spec.stretches
             ),
             state=tuple(StateEntry(name, tuple(value.shape)) for name, value in first.items()),
-            silence=tuple(float(value) for value in some.codec.silence),
+            silence=tuple(float(value) for value in reference.silence),
             licence=trained.licence,
             about=dict(trained.about),
         )

@@ -508,6 +508,9 @@ def _scale(nets: GeneratorNets) -> None:
     codec.decoder.leave.bias.fill_(1.2)  # of a span where 3 is loud
     vocoder = nets.vocoder
     sound = vocoder.sound(codec.decode(x))
-    # The log gains' bias: the sound comes near full scale.
+    # The log gains' bias: the sound comes near full scale. And the pull has a direction: of random
+    # ones some cancel the phase that runs on, where every rounding error becomes a large one.
     gain = torch.log(0.2 / sound.std()).clamp(-4.0, 3.0)
-    vocoder.leave.bias[: N_FFT // 2 + 1].add_(gain)
+    bins = N_FFT // 2 + 1
+    vocoder.leave.bias[:bins].add_(gain)
+    vocoder.leave.bias[2 * bins : 3 * bins].add_(2.0)

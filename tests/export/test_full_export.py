@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.convert import convert_generator
+from export.full_export import checkpoint_family, export_full
+from export.generator import open_generator
+from export.generator_folder import Checks
+from export.parity import relative_error, run_stream
+from export.sources import kind_of
+from models.errors import SettingError
+from models.nets.full.generator import FullGenerator
+from models.nets.full.loaders import load_full_generator
+from models.nets.full.published import FamilyName
+from models.nets.full.random_weights import random_generator, save_checkpoint
+from models.nets.full.stretches import FullTorchGenerator
+from tests.models.nets.full.tiny import NAMES, tiny_generator, tiny_sizes
+
+CHECKS = Checks(conditions=5, streams=1)
+
+
+def _shallow(family: FamilyName) -> FullGenerator:
+    """Two of the four blocks to either side: the exporter takes its time by the operator."""
+    sizes = tiny_sizes(family)
+    contexts = sizes["unet"]["cross_attention_dim"]
+    sizes["unet"] |= {
+        "block_out_channels": [32, 32],
+        "cross_attention_dim": contexts[:2],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    }
+    return random_generator(family, sizes=sizes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("onnxscript") is None, reason="exporting needs onnxscript"
+)
+@pytest.mark.parametrize("family", ["musicldm", "audioldm2"])
+def test_a_checkpoint_exports_with_parity_behind_the_same_call(
+    family: FamilyName, tmp_path: Path
+) -> None:
+    full = _shallow(family)
+    text = np.random.default_rng(0).standard_normal((1, 3, 1024)).astype(np.float32)
+    options = {
+        "steps": 2,
+        "stretches": (4,),
+        "prefix": 4,
+        "text": text if family == "audioldm2" else None,
+    }
+    folder = tmp_path / "exported"
+    card = export_full(
+        full,
+        folder,
+        name="shallow",
+        licence="for tests",
+        checks=CHECKS,
+        **options,  # type: ignore[arg-type]
+    )
+    assert card.parity["failed"] == []
+    assert bool(card.constants) is (family == "audioldm2")
+    assert {"single.4.denoiser.relative_l2", "single.4.vocoder.relative_l2"} <= set(
+        card.parity["figures"]
+    )
+    generator = open_generator(folder)
+    reference = FullTorchGenerator(full, name="shallow", **options)  # type: ignore[arg-type]
+    expected, found = (
+        np.concatenate(run_stream(each, [4, 4, 4], seed=4)) for each in (reference, generator)
+    )
+    assert float(expected.std()) > 0.01
+    assert relative_error(found, expected) < 1e-4
+    half = tmp_path / "half"
+    checks = Checks(conditions=2, streams=1, accept=True)
+    made = convert_generator(folder, half, precision="fp16", checks=checks)
+    assert np.isfinite(made.parity["figures"]["half.stream.latents.relative_l2"])
+    assert made.parity["figures"]["half.stream.latents.relative_l2"] < 0.05
+    assert (half / "generator.data").stat().st_size < 0.6 * (
+        folder / "generator.data"
+    ).stat().st_size
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_the_family_of_a_folder_is_known_by_its_denoiser(
+    family: FamilyName, tmp_path: Path
+) -> None:
+    save_checkpoint(tiny_generator(family), tmp_path)
+    assert kind_of(tmp_path) == "full"
+    assert checkpoint_family(tmp_path) == family
+    loaded = load_full_generator(str(tmp_path), family, published=False)
+    if family == "audioldm2":
+        with pytest.raises(SettingError, match="context of a text"):
+            export_full(loaded.generator, tmp_path / "o", name="it", licence=loaded.licence)
+        assert not (tmp_path / "o").exists()
