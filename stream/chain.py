@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def open_chain(
     threads : int
         CPU threads of each network.
     cache_dir : Path, optional
-        Where TensorRT keeps its engines.
+        Where TensorRT keeps its engines; beside the bundle if not given and possible.
     seed : int, optional
         Of a generator's noise; the bundle's own if not given.
     strength : float, optional
@@ -168,6 +169,8 @@ def open_chain(
     """
     chain = bundle.manifest.chain
     _check_wishes(bundle, seed, strength)
+    if cache_dir is None and device == "tensorrt" and os.access(bundle.path.parent, os.W_OK):
+        cache_dir = bundle.path.with_name(f"{bundle.path.name}.engines")
     runner = open_decoder(bundle, device=device, threads=threads, cache_dir=cache_dir)
     library = _library(bundle)
     acoustic = generator = None

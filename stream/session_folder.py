@@ -38,7 +38,8 @@ class SessionFolder(Observer):
     windows.npy       (n,) structured: seq, start, stop (samples), t_start, t_stop (s), n_filled
     features.npy      (n, n_features) float32, one row a window
     decisions.npy     (m,) structured: seq, item, confidence; the windows that were decoded
-    decoded.npy       (m, ...) float32, what the decoder gave
+    decoded.npy       (m, ...) float32, what the decoder gave; acoustic tokens, which follow from
+                      that and the features, are not kept
     summary.json      the counts, written last
     ================  ==========================================================================
 

@@ -40,13 +40,19 @@ KINDS: tuple[Kind, ...] = ("semantic", "semantic from a sound", "coarse-to-fine"
 FADE = 80
 STEP_LIMIT = 10 ** (-50 / 20)
 SECONDS = 5.0
+HOP_S = {"coarse-to-fine": 0.5}  # of several stretches, and longer than the tokens; others: 0.1
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     generator = exported_generator(tmp_path_factory)
     home = tmp_path_factory.mktemp("bundles")
-    return {kind: write_generated(home / kind.replace(" ", "-"), generator, kind) for kind in KINDS}
+    return {
+        kind: write_generated(
+            home / kind.replace(" ", "-"), generator, kind, hop_s=HOP_S.get(kind, 0.1)
+        )
+        for kind in KINDS
+    }
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,9 @@ def test_a_recording_becomes_continuous_sound_of_its_own_length(
     summary = run_offline(OfflineSettings(bundles[kind], recording, tmp_path / "a"))
     pcm = pcm_of(tmp_path / "a" / "played.wav")
     assert len(pcm) == SECONDS * RATE_HZ
-    assert summary.windows == summary.decoded > 40
+    hop_s = HOP_S.get(kind, 0.1)
+    hop = round(hop_s * RATE_HZ)
+    assert summary.windows == summary.decoded == 1 + round((SECONDS - 0.5) / hop_s)
     assert (summary.underruns, summary.stretches_invalid, summary.stage_errors) == (0, 0, {})
     assert summary.peak_dbfs <= -12.0
     assert np.abs(pcm).max() <= 10 ** (-12 / 20)
@@ -92,17 +100,19 @@ def test_a_recording_becomes_continuous_sound_of_its_own_length(
     first = int(np.flatnonzero(pcm)[0])
     n = len(pcm) - first
     assert np.abs(pcm[first:].reshape(-1)[: n // 800 * 800].reshape(-1, 800)).max(axis=1).min() > 0
-    # As many stretches as windows of 1,600 samples need, none wasted.
+    # As many stretches as the windows need, none wasted.
     made = 0
     expected: list[tuple[int, ...]] = []
     for _ in range(summary.decoded):
-        carried = made * FRAME - 1600 * len(expected)
-        frames = -(-(1600 - carried) // FRAME)
-        expected.append(cover(frames, STRETCHES))
+        carried = made * FRAME - hop * len(expected)
+        frames = -(-(hop - carried) // FRAME)
+        expected.append(cover(frames, STRETCHES)[::-1])
         made += sum(expected[-1])
     assert summary.stretches == sum(len(lengths) for lengths in expected)
     # A step would add its height to the second difference, wherever it stands.
-    start = round(0.4 * RATE_HZ) + FADE  # the last hop of the first window, and what is kept back
+    start = (
+        round((0.5 - hop_s) * RATE_HZ) + FADE
+    )  # the last hop of the first window, and what is kept back
     joins = [start + FRAME * m for m in accumulate(n for e in expected for n in e)][1:-2]
     bend = np.abs(np.diff(pcm, n=2))
     at_joins = np.array([bend[j - 3 : j + 2].max() for j in joins])
@@ -191,7 +201,7 @@ def test_a_live_session_decides_and_sounds_as_the_offline_run(
     ours = np.load(tmp_path / "live" / "decisions.npy", allow_pickle=False)
     theirs = np.load(tmp_path / "offline" / "decisions.npy", allow_pickle=False)
     same = np.isin(theirs["seq"], ours["seq"])
-    assert same.sum() == live.decoded > 10
+    assert same.sum() == live.decoded > 5
     assert ours.tobytes() == theirs[same].tobytes()
     decoded = np.load(tmp_path / "live" / "decoded.npy", allow_pickle=False)
     assert np.array_equal(decoded, np.load(tmp_path / "offline" / "decoded.npy")[same])
@@ -272,9 +282,7 @@ def test_an_abort_ends_in_silence(tmp_path: Path, bundles: dict[str, Path]) -> N
     recording = write_recording(tmp_path / "noise.csv", seconds=30.0)
     with replayed(recording) as replay:
         summary = run_live(
-            live_settings(
-                bundles["coarse-to-fine"], replay.stream, sink=str(tmp_path / "sink.wav")
-            ),
+            live_settings(bundles["semantic"], replay.stream, sink=str(tmp_path / "sink.wav")),
             observers=[Interrupt()],
         )
     assert summary.aborted

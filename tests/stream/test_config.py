@@ -32,6 +32,8 @@ def test_the_command_line_alone_is_enough() -> None:
         ({"bundle": Path("b"), "stream": "x", "lead_s": float("nan")}, "'lead_s' must lie"),
         ({"bundle": Path("b"), "stream": "x", "device": "tpu"}, "'device' must be one of"),
         ({"bundle": Path("b"), "stream": "x", "seconds": 0.0}, "'seconds' must lie"),
+        ({"bundle": Path("b"), "stream": "x", "seed": -1}, "'seed' must lie"),
+        ({"bundle": Path("b"), "stream": "x", "strength": 1.5}, "'strength' must lie"),
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:

@@ -123,6 +123,18 @@ def test_less_sound_waits_while_the_decoder_is_slow() -> None:
     assert seen == [0.07, 0.07, 0.035, 0.035, 0.035, 0.07, 0.07]
 
 
+def test_more_sound_waits_where_making_some_takes_longer_than_what_waits() -> None:
+    clock = SoundClock(
+        sample_rate_hz=1000, hop_samples=1, sfreq_hz=1 / HOP_S, lead_s=0.07, slow_lead_s=0.035
+    )
+    seen = []
+    for cost_s, reserve_s in ((0.01, 0.0), (0.01, 0.04), (0.01, 0.08), (0.09, 0.08), (0.09, 0.0)):
+        clock.adapt(cost_s, reserve_s=reserve_s)
+        seen.append(clock.lead_s)
+    # The reserve, what arriving takes, and what decoding takes unless that is always too late.
+    assert seen == pytest.approx([0.07, 0.07, 0.08 + 0.02 + 0.01, 0.08 + 0.02, 0.035])
+
+
 @given(st.floats(0.001, 10.0))
 def test_the_lead_leaves_room_in_the_contract(hop_s: float) -> None:
     assert LEAST_LEAD_S <= lead_for(hop_s) <= max(LEAST_LEAD_S, hop_s + 0.0301)
