@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.bench.graph_cut import cut_graph
 from export.bundle import load_bundle
 from export.generator import open_generator
 from export.generator_files import CARD_FILE, GeneratorCard, read_array
-from export.runtime import Device, open_session
+from export.runtime import Device
 from models.errors import BundleError, SettingError
 from models.stretch import (
     CONDITION_DIM,
@@ -35,15 +36,12 @@ _MANIFEST = "manifest.json"
 
 
 class LatentPath:
-    """The part of a stretch's graph that ends with the latents, run by itself.
-
-    ONNX Runtime computes only what leads to the outputs that are asked for
-    (`only_execute_path_to_fetches`), so the same graph gives both times: up to the latents, and
-    whole.
+    """The part of a stretch's graph that ends with the latents, as a model of its own.
 
     Parameters
     ----------
     session : onnxruntime.InferenceSession
+        Of the graph cut off at the latents.
     spec : GeneratorSpec
     silence : array of shape spec.latent
     constants : dict of str to array
@@ -57,13 +55,9 @@ class LatentPath:
         silence: NDArray[np.float32],
         constants: dict[str, NDArray[np.float32]],
     ) -> None:
-        import onnxruntime
-
         self._session, self._spec, self._silence = session, spec, silence
         self._constants = constants
         self._wanted = {item.name for item in session.get_inputs()}
-        self._options = onnxruntime.RunOptions()
-        self._options.only_execute_path_to_fetches = True
 
     def run(
         self,
@@ -78,7 +72,7 @@ class LatentPath:
         arrays |= {f"state.{name}": value for name, value in state.items()}
         arrays |= {"noise": noise, **self._constants}
         taken = {name: value for name, value in arrays.items() if name in self._wanted}
-        latents: NDArray[np.float32] = self._session.run([_LATENTS], taken, self._options)[0]
+        latents: NDArray[np.float32] = self._session.run([_LATENTS], taken)[0]
         return latents
 
 
@@ -136,14 +130,24 @@ def open_subject(folder: Path, *, device: Device = "cpu", threads: int = 1) -> S
             opened[n_frames] = _open_latent_path(folder, card, n_frames, threads)
         return opened[n_frames]
 
-    note = "a second run of the same graph, inputs and noise, which ends with the latents"
+    note = "a second run, of the same graph cut off at its latents, on the same inputs and noise"
     return Subject(
         generator, home, threads, generator.device, generator.providers, latent_path, note
     )
 
 
 def _open_latent_path(folder: Path, card: GeneratorCard, n_frames: int, threads: int) -> LatentPath:
-    session, _ = open_session(folder / card.graph(n_frames).file, threads=threads)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.use_deterministic_compute = True
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A model that is no file has to be told where its weights lie.
+    place = str(folder.resolve())
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", place)
+    model = cut_graph((folder / card.graph(n_frames).file).read_bytes(), _LATENTS)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     constants = {
         key: np.asarray(read_array(folder, card, file, ndim=3))
         for key, file in card.constants.items()
