@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +37,7 @@ __all__ = ["GeneratorRenderer", "StartLatents"]
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 16  # times of stretches
+_MOST_OVER_MEDIAN = 4.0
 
 
 class StartLatents(Protocol):
@@ -121,8 +123,15 @@ class GeneratorRenderer:
 
     @property
     def cost_s(self) -> float:
-        """What a stretch took lately, s: the second longest time of the last 16; 0 before any."""
-        return sorted(self._costs)[-2:][0] if self._costs else 0.0
+        """What a stretch took lately, s; 0 before any.
+
+        The second longest time of the last 16, but no more than four times their median: what is
+        held ready for the slow ones must not make all others late.
+        """
+        if not self._costs:
+            return 0.0
+        second = sorted(self._costs)[-2:][0]
+        return min(second, _MOST_OVER_MEDIAN * statistics.median(self._costs))
 
     def piece(self, n_samples: int) -> int:
         """Return how many of the next `n_samples` there are after one more stretch, at least 1.

@@ -264,3 +264,13 @@ def test_it_tells_what_a_stretch_takes_and_forgives_one_that_took_long() -> None
         costs.append(round(renderer.cost_s, 6))
     assert costs[3:6] == [0.012, 0.012, 0.02]
     assert costs[-1] == 0.013
+
+
+def test_stretches_that_hang_do_not_make_all_others_late() -> None:
+    ticks = iter(np.cumsum([0.0, 0.01] * 8 + [0.0, 3.0] * 2 + [0.0, 0.01] * 8))
+    renderer = GeneratorRenderer(ToneGenerator(), clock=lambda: float(next(ticks)))
+    costs = []
+    for seq in range(18):
+        renderer.render(heard(seq), SHORTEST)
+        costs.append(renderer.cost_s)
+    assert max(costs) == pytest.approx(0.04)
