@@ -154,7 +154,9 @@ def tune_small(
     Parameters and errors are those of `train_brain`.
     """
     from calibration.acoustic.token_decoder import load_token_decoder
+    from calibration.finetune.few_steps import FewSteps
     from calibration.finetune.trained import RunEmbedder, RunTokens, TrainedParts
+    from models.nets.dit import Denoiser
 
     if settings.generator is None:
         raise SettingError("Name the folder of a training run as 'generator'.")
@@ -201,11 +203,26 @@ def tune_small(
     if not train_selected(stage, out / "brain", resume=resume, stop=stop, progress=progress):
         return None
     scores = scores_of(stage)
-    tensors = {
-        f"denoiser.{name}": value for name, value in stage.averages["denoiser"].state_dict().items()
-    }
-    note = {"step": stage.best_step, "scores": scores, "tuned": dataset.participants[0]}
-    save_tensors(out / "generator" / "final.safetensors", tensors, note)
+    _save_denoiser(stage, out / "generator", scores)
+    student, tuned = parts.distilled(), stage.averages["denoiser"]
+    if student is not None:
+        assert isinstance(tuned, Denoiser)
+        few = FewSteps(
+            run,
+            settings.few_steps,
+            settings.finetune,
+            settings.acoustic,
+            windows,
+            teacher=tuned,
+            student=student,
+            train=train,
+            check=check,
+        )
+        folder = out / "few-steps"
+        if not train_selected(few, folder, resume=resume, stop=stop, progress=progress):
+            return None
+        scores |= {f"few_steps_{name}": value for name, value in scores_of(few).items()}
+        _save_denoiser(few, out / "distill", scores_of(few))
     _copy_stages(settings.generator, out)
     return finish(prepared, decoder, stage, out, dataset=dataset, tokens=tokens, scores=scores)
 
@@ -321,6 +338,14 @@ def _held_out(
         {"decoder": made, "shuffled brain": made[rows]}, true, samples.clip, mean=decoder.mean
     )
     return {name: one.to_json() for name, one in scores.items()}
+
+
+def _save_denoiser(stage: SmallFinetune, folder: Path, scores: dict[str, float]) -> None:
+    """Write a denoiser as the stages of a training folder are written."""
+    state = stage.averages["denoiser"].state_dict()
+    tensors = {f"denoiser.{name}": value for name, value in state.items()}
+    note = {"step": stage.best_step, "scores": scores, "tuned": "on brain data"}
+    save_tensors(folder / "final.safetensors", tensors, note)
 
 
 def decode_windows(windows: BrainWindows, settings: BrainTraining) -> BrainWindows:

@@ -19,7 +19,7 @@ The text calls .25 best on the whole; without prompt on speech .5 is better in a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,7 @@ from calibration.finetune.convert_settings import ConvertSettings
 from calibration.training.settings import StageSettings
 from models.errors import SettingError
 
-__all__ = ["BrainTraining", "FinetuneSettings", "FullSettings"]
+__all__ = ["BrainTraining", "FewStepSettings", "FinetuneSettings", "FullSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,33 @@ class FinetuneSettings(StageSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class FewStepSettings(StageSettings):
+    """How the distilled denoiser is brought after the tuned one; see `few_steps`."""
+
+    steps: int = 400
+    batch: int = 16
+    rate: float = 1e-4
+    warmup: int = 20
+    average: float = 0.99
+    teacher_steps: int = 8  # Heun; a multiple of 4, as jumps begin at quarters
+    guidance: float = 1.5  # that the student has built in
+
+    def __post_init__(self) -> None:
+        StageSettings.__post_init__(self)
+        if self.teacher_steps < 4 or self.teacher_steps % 4 or self.guidance < 1:
+            raise SettingError(
+                "The tuned denoiser takes a multiple of 4 steps and a guidance of 1 or more, got "
+                f"{self.teacher_steps} and {self.guidance}."
+            )
+
+    def scheduled(self, options: FinetuneSettings) -> FinetuneSettings:
+        """Return the options of a fine-tuning on this schedule; conditions are those decoded."""
+        names = ("steps", "batch", "rate", "warmup", "average", "clip")
+        schedule = {name: getattr(self, name) for name in names}
+        return replace(options, joint=False, **schedule)
+
+
+@dataclass(frozen=True, slots=True)
 class FullSettings:
     """A full-size checkpoint in place of the embedded generator."""
 
@@ -119,6 +146,8 @@ class BrainTraining:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     acoustic: AcousticSettings = field(default_factory=AcousticSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    # Used where the training folder has a distilled denoiser.
+    few_steps: FewStepSettings = field(default_factory=FewStepSettings)
     full: FullSettings | None = None
 
     def __post_init__(self) -> None:

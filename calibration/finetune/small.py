@@ -48,6 +48,8 @@ class BrainStage(SelectedStage):
         Rows to learn from, and rows of other groups that select.
     """
 
+    stage_name = "brain"
+
     def __init__(
         self,
         run: TrainingSettings,
@@ -60,7 +62,11 @@ class BrainStage(SelectedStage):
         check: NDArray[np.int64],
     ) -> None:
         super().__init__(
-            "brain", run, options, check_every=options.check_every, patience=options.patience
+            self.stage_name,
+            run,
+            options,
+            check_every=options.check_every,
+            patience=options.patience,
         )
         both = np.intersect1d(np.asarray(windows.groups)[train], np.asarray(windows.groups)[check])
         if len(both):

@@ -56,6 +56,14 @@ class TrainedParts:
             load_weights(network, tensors[stage], key)
             network.eval().requires_grad_(False)
 
+    def distilled(self) -> Denoiser | None:
+        """Return the few-step denoiser of the folder; None where it has none."""
+        if not (self.folder / "distill" / "final.safetensors").is_file():
+            return None
+        network: Denoiser = make_denoiser(self.size)
+        load_weights(network, _final(self.folder, "distill"), "denoiser")
+        return network.eval()
+
     def latents(self, pcm: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the latents of a sound at 16 kHz: (frames of 40 ms, 32)."""
         mel = generator_mel(pcm, 16_000)

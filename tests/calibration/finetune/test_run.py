@@ -45,6 +45,11 @@ rank = 8
 token_rank = 32
 check_every = 3
 
+[few_steps]
+steps = 2
+batch = 2
+teacher_steps = 4
+
 [finetune]
 steps = 4
 batch = 4
@@ -83,6 +88,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("codec", "codec", make_codec("tiny")),
         ("tokens", "autoencoder", MaskedAutoencoder()),
         ("generator", "denoiser", denoiser),
+        ("distill", "denoiser", denoiser),
     ):
         tensors = {f"{key}.{name}": value for name, value in network.state_dict().items()}
         save_tensors(folder / stage / "final.safetensors", tensors, {})
@@ -128,8 +134,9 @@ def test_recordings_and_a_training_folder_give_a_tuned_folder_and_an_acoustic_de
         }
     )["tokens"]
     assert made.shape == (1, 8 * said["steps"], 768)
-    tensors, _ = load_tensors(out / "generator" / "final.safetensors")
-    load_weights(make_denoiser("tiny"), tensors, "denoiser")
+    for stage in ("generator", "distill"):
+        tensors, _ = load_tensors(out / stage / "final.safetensors")
+        load_weights(make_denoiser("tiny"), tensors, "denoiser")
     assert (out / "codec" / "final.safetensors").is_file()
     again = _run("--config", str(config), "--out", str(out))
     assert "Resume it" in str(again.exception)  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ import torch
 
 from calibration.acoustic.network import AcousticTransformer
 from calibration.acoustic.selection import train_selected
-from calibration.finetune.settings import FinetuneSettings
+from calibration.finetune.few_steps import FewSteps
+from calibration.finetune.settings import FewStepSettings, FinetuneSettings
 from calibration.finetune.small import PREFIX, SmallFinetune
 from calibration.finetune.windows import BrainWindows
 from calibration.training.settings import TrainingSettings
@@ -132,6 +133,43 @@ def test_windows_go_on_from_known_frames_and_know_nothing_before_the_clip(
     assert float(known[:, PREFIX:].max()) == 0
     some = windows.n_known[rows] > 0
     assert np.mean(lengths[some] > 0) == pytest.approx(0.8, abs=0.06)
+
+
+def test_the_few_step_student_comes_nearer_to_where_the_tuned_paths_end(
+    windows: BrainWindows, tmp_path: Path
+) -> None:
+    train, check = windows.split(ACOUSTIC, seed=0)
+    few = FewStepSettings(steps=40, batch=8, rate=3e-3, warmup=2, average=0.8, teacher_steps=4)
+    stage = FewSteps(
+        _RUN,
+        few,
+        _OPTIONS,
+        ACOUSTIC,
+        windows,
+        teacher=_denoiser(),
+        student=Denoiser(width=32, depth=1),
+        train=train,
+        check=check,
+    )
+    assert train_selected(stage, tmp_path)
+    assert stage.best_loss < 0.8 * stage.curve[0][1]
+
+
+def test_paths_that_stand_still_are_jumped_without_error(windows: BrainWindows) -> None:
+    train, check = windows.split(ACOUSTIC, seed=0)
+    still = Denoiser(width=32, depth=1)  # its last layer is zero, as that of the student
+    stage = FewSteps(
+        _RUN,
+        FewStepSettings(),
+        _OPTIONS,
+        ACOUSTIC,
+        windows,
+        teacher=still,
+        student=Denoiser(width=32, depth=1),
+        train=train,
+        check=check,
+    )
+    assert stage.held_out_loss() == 0.0
 
 
 def test_groups_on_both_sides_are_refused(windows: BrainWindows) -> None:
