@@ -194,6 +194,7 @@ class GeneratorChoice:
     start: Literal["none", "retrieval"] = "none"  # begin from the nearest sound of the library
     strength: float = 0.6  # of the start: 1 is all new, 0 the retrieved sound as it is
     seed: int = 0  # of the noise
+    steps: int | None = None  # of the sampler; an export has one number, another is refused
     judge: str | None = None  # an embedder that scores; None: that of the folder
     scored_strengths: tuple[float, ...] = (0.4, 0.6, 0.8)  # beside the direct sound
     scored_clips: int = 40  # drawn at random from those that are held out
@@ -203,6 +204,7 @@ class GeneratorChoice:
     def __post_init__(self) -> None:
         every = (self.strength, *self.scored_strengths)
         _need(all(0 < s <= 1 for s in every), "generator.strength", "above 0 and at most 1", every)
+        _need(self.steps is None or self.steps >= 1, "generator.steps", "1 or more", self.steps)
         _need(0 <= self.seed < 2**63, "generator.seed", "0 or more", self.seed)
         _need(self.scored_clips >= 3, "generator.scored_clips", "3 or more", self.scored_clips)
         _need(1 <= self.scored_s <= 600, "generator.scored_s", "1 to 600 s", self.scored_s)

@@ -63,8 +63,8 @@ class DemoKind:
 _KINDS = {
     "direct": DemoKind("direct", 30.0, 3.0, 2.0, 0.0),
     "retrieval": DemoKind("retrieval", 90.0, 20.0, None, 2.0),
-    "semantic": DemoKind("semantic", 75.0, 20.0, None, 2.0),
-    "coarse-to-fine": DemoKind("coarse-to-fine", 75.0, 20.0, None, 2.0),
+    "semantic": DemoKind("semantic", 60.0, 20.0, None, 2.0),
+    "coarse-to-fine": DemoKind("coarse-to-fine", 60.0, 20.0, None, 2.0),
 }
 
 

@@ -31,7 +31,7 @@ from stream.monitor import Observer
 __all__ = ["DecodedConditions", "GeneratedDemo", "render_run", "score_generated_demo"]
 
 _STRENGTH = 0.6  # of the start from a retrieved sound
-_N_FLOORS = 2
+_N_FLOORS = 4
 
 
 class DecodedConditions(Observer):
@@ -118,9 +118,10 @@ def score_generated_demo(
         return None
     place = _networks(bundle.path)
     judge = GeneratorEmbedder(str(place), network="judge")
+    first = conditions[0].window.start  # before it nothing was heard
+    runs = [simulate(replace(listener, seed=listener.seed + 7_000 + k)) for k in range(_N_FLOORS)]
     others = [
-        decode_windows(bundle, chain, simulate(replace(listener, seed=listener.seed + 7_000 + k)))
-        for k in range(_N_FLOORS)
+        [c for c in decode_windows(bundle, chain, run) if c.window.start >= first] for run in runs
     ]
 
     def embed(pcm: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -97,6 +97,7 @@ def bundled_choice(
         start="none" if chain.start is None else "retrieval",
         strength=(chain.start.strength if chain.start is not None else 0.0) or choice.strength,
         seed=chain.seed,
+        steps=None,
         judge=judge,
     )
 

@@ -96,6 +96,12 @@ class GeneratorEnd:
         self.folder = generator_folder(choice.folder)
         self.generator = open_generator(self.folder)
         spec = self.generator.spec
+        if choice.steps not in (None, spec.steps):
+            raise SettingError(
+                f"The generator {self.folder.name!r} was exported with {spec.steps} steps, and "
+                f"generator.steps is {choice.steps}. Export it again: hearback export --steps "
+                f"{choice.steps}"
+            )
         kind = target.partition(":")[0]
         wanted = "generator" if spec.family == "small" else "clap"
         if kind != wanted:

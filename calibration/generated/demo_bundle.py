@@ -50,7 +50,7 @@ def make_generated_bundle(
     generator: Path,
     chain: Literal["semantic", "coarse-to-fine"] = "semantic",
     recipe: DemoRecipe = BOLD,
-    library_per_class: int = 3,
+    library_per_class: int = 2,
     created: str,
     software: dict[str, str],
 ) -> Bundle:

@@ -10,6 +10,7 @@ import pytest
 from calibration.config import (
     CalibrationSettings,
     DataSettings,
+    GeneratorChoice,
     load_calibration_settings,
     settings_to_json,
 )
@@ -40,6 +41,14 @@ from models.errors import FileError, SettingError
         ("[library]\ncrossfade_s = -1.0", "library.crossfade_s"),
         ("[target]\nstretch = 'song'", "target.stretch"),
         ("windows = 'some'", "windows"),
+        ("[generator]\nchain = 'direct'", "generator.chain"),
+        ("[generator]\nstrength = 0.0", "generator.strength"),
+        ("[generator]\nscored_strengths = [1.5]", "generator.strength"),
+        ("[generator]\nsteps = 0", "generator.steps"),
+        ("[generator]\nseed = -1", "generator.seed"),
+        ("[generator]\nscored_clips = 2", "generator.scored_clips"),
+        ("[generator]\nscored_s = 0.5", "generator.scored_s"),
+        ("[generator]\nn_shuffled = -1", "generator.n_shuffled"),
         ("[decoder]\nn_fold = 3", "Did you mean 'n_folds'"),
     ],
 )
@@ -67,6 +76,16 @@ def test_the_target_of_the_command_line_wins(tmp_path: Path) -> None:
     path.write_text("[target]\nkind = 'class'\nstretch = 'window'\n")
     target = load_calibration_settings(path, target="mel").target
     assert (target.kind, target.stretch) == ("mel", "window")
+
+
+def test_a_generator_is_steered_by_its_own_encoder_unless_another_embedding_is_named() -> None:
+    choice = GeneratorChoice(folder=Path("default"))
+    assert choice.target(None) == "generator:default"
+    assert choice.target("clap:laion/clap") == "clap:laion/clap"
+    assert GeneratorChoice().target(None) is None
+    assert GeneratorChoice().target("class") == "class"
+    with pytest.raises(SettingError, match="takes an embedding of sounds"):
+        choice.target("class")
 
 
 def test_the_json_is_strict_and_says_nothing_of_where_files_lay() -> None:

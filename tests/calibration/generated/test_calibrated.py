@@ -135,5 +135,7 @@ def test_the_space_that_is_decoded_to_never_judges(shallow_generator: Path, tmp_
     judge = f"{judge}/{shallow_generator.name}"  # the same folder by another name
     with pytest.raises(SettingError, match="always pleases it"):
         GeneratorEnd(GeneratorChoice(folder=shallow_generator, judge=judge), target)
+    with pytest.raises(SettingError, match="was exported with 2 steps"):
+        GeneratorEnd(GeneratorChoice(folder=shallow_generator, steps=4), target)
     with pytest.raises(SettingError, match="is steered by the embedding 'generator'"):
         GeneratorEnd(GeneratorChoice(folder=shallow_generator), "mel-statistics")
