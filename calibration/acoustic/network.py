@@ -59,12 +59,10 @@ class LinearBase(nn.Module):
             self.register_buffer("components", torch.zeros(rank, places * token_rank))
             self.register_buffer("directions", torch.zeros(dim, token_rank))
 
-    def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """Return tokens, (batch, places, dim)."""
-        if not self.rank:
-            return self.mean.expand(len(features), -1, -1)
+    def values(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """Return the components, (batch, rank)."""
         values = features @ self.weights[: self.n_features]
-        return self.decode(values + embedding @ self.weights[self.n_features :] + self.bias)
+        return values + embedding @ self.weights[self.n_features :] + self.bias
 
     def decode(self, values: Tensor) -> Tensor:
         """Return the tokens that components (batch, rank) stand for."""
@@ -110,10 +108,12 @@ class AcousticTransformer(nn.Module):
     ) -> None:
         super().__init__()
         width = settings.width
+        self.of_components = settings.brain == "components"
         self.n_features, self.n_embedding = n_features, n_embedding
         self.register_buffer("chosen", torch.arange(n_chosen))
-        self.register_buffer("centre", torch.zeros(n_chosen))
-        self.register_buffer("spread", torch.ones(n_chosen))
+        n_brain = ranks[0] if self.of_components else n_chosen
+        self.register_buffer("centre", torch.zeros(n_brain))
+        self.register_buffer("spread", torch.ones(n_brain))
         self.register_buffer("scale", torch.ones(()))  # of what is added to the base
         self.base = (
             None
@@ -123,7 +123,7 @@ class AcousticTransformer(nn.Module):
             )
         )
         self.semantic = nn.Linear(n_embedding, width)
-        self.brain = nn.Linear(n_chosen, width)
+        self.brain = nn.Linear(n_brain, width)
         kind = (width, settings.heads, settings.feedforward, settings.dropout)
         self.encoder = nn.ModuleList(_Block(*kind) for _ in range(settings.encoder_layers))
         self.encoded = nn.LayerNorm(width)
@@ -137,7 +137,7 @@ class AcousticTransformer(nn.Module):
             nn.init.zeros_(self.leave.weight)
             nn.init.zeros_(self.leave.bias)
 
-    def forward(self, features: Tensor, embedding: Tensor, base: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, embedding: Tensor, values: Tensor | None = None) -> Tensor:
         """Return tokens, (batch, places, dim), float32.
 
         Parameters
@@ -145,10 +145,16 @@ class AcousticTransformer(nn.Module):
         features : Tensor of shape (batch, n_features)
         embedding : Tensor of shape (batch, 512)
             Unit vectors.
-        base : Tensor of shape (batch, places, dim), optional
-            In place of the own base: in training that of a closed form that did not see the row.
+        values : Tensor of shape (batch, rank), optional
+            Components of the base: in training those of a closed form that did not see the row, in
+            place of the own one's.
         """
-        x = (features.index_select(1, self.chosen) - self.centre) / self.spread
+        if values is None and self.base is not None and self.base.rank:
+            values = self.base.values(features, embedding)
+        x = features.index_select(1, self.chosen)
+        if self.of_components and values is not None:
+            x = values
+        x = (x - self.centre) / self.spread
         # Entries of a unit vector are near .04; layers are made for inputs near 1.
         s = embedding * self.n_embedding**0.5
         n = torch.stack([self.semantic(s), self.brain(x)], dim=1)
@@ -161,8 +167,8 @@ class AcousticTransformer(nn.Module):
         more: Tensor = self.leave(self.decoded(c)).float() * self.scale
         if self.base is None:
             return more
-        from_base: Tensor = self.base(features, embedding) if base is None else base
-        return more + from_base
+        below: Tensor = self.base.mean if values is None else self.base.decode(values)
+        return more + below
 
     def take(self, buffers: dict[str, NDArray[Any]]) -> None:
         """Fill buffers by name, "chosen" or "base.mean" for example, from arrays."""

@@ -121,13 +121,13 @@ class AcousticStage(SelectedStage):
         features = batch["features"]
         network = self.networks["acoustic"]
         assert isinstance(network, AcousticTransformer)
-        if options.feature_noise:
+        if options.feature_noise and not network.of_components:
             shape = (len(chosen), len(network.chosen))
             aside = torch.randn(shape, generator=noise, device=self.device) * network.spread
             features = features.index_add(1, network.chosen, options.feature_noise * aside)
         network.train()
         with autocast(self.run):
-            tokens = network(features, embedding, self._base(network, batch))
+            tokens = network(features, embedding, batch.get("base"))
             losses = acoustic_losses(
                 tokens.float(),
                 batch["tokens"],
@@ -158,7 +158,7 @@ class AcousticStage(SelectedStage):
         for first in range(0, len(rows), 64):
             part = rows[first : first + 64]
             batch = {name: values[part].to(self.device) for name, values in self.data.items()}
-            made = network(batch["features"], batch["decoded"], self._base(network, batch))
+            made = network(batch["features"], batch["decoded"], batch.get("base"))
             total += float((made - batch["tokens"]).square().mean()) * len(part)
         return total / len(rows)
 
@@ -169,11 +169,6 @@ class AcousticStage(SelectedStage):
         self.take_best()
         self.notes["curve"] = self.curve
         return {"held_out_error": self.best_loss, "best_step": float(self.best_step)}
-
-    def _base(self, network: AcousticTransformer, batch: dict[str, Tensor]) -> Tensor | None:
-        if "base" not in batch or network.base is None:
-            return None
-        return network.base.decode(batch["base"])
 
 
 def check_losses(

@@ -139,11 +139,15 @@ def train_transformer(
         raise SettingError(
             f"Expected a response for each of {n_features} features, got {response.shape}."
         )
-    n_chosen = min(settings.n_features or n_features, n_features)
+    of_components = settings.brain == "components"
+    # A graph wants one feature at least where none is read.
+    n_chosen = 1 if of_components else min(settings.n_features or n_features, n_features)
     chosen = np.sort(np.argsort(-response, kind="stable")[:n_chosen])
     torch.manual_seed(seed)  # initial weights
     network = _make(settings, n_features, n_chosen, ridge)
     x = rows.features[rows.train][:, chosen]
+    if of_components and rows.base is not None:
+        x = rows.base[rows.train]
     buffers: dict[str, NDArray[Any]] = {
         "chosen": chosen,
         "centre": x.mean(axis=0),

@@ -151,10 +151,8 @@ class ConditionSource:
         self, network: AcousticTransformer, rows: NDArray[np.int64], said: NDArray[np.float32]
     ) -> Tensor:
         assert self._features is not None
-        base = None
-        if self.base is not None and network.base is not None:
-            base = network.base.decode(self._to(self.base[rows]))
-        tokens: Tensor = network(self._features[rows].to(self.device), self._to(said), base)
+        values = None if self.base is None else self._to(self.base[rows])
+        tokens: Tensor = network(self._features[rows].to(self.device), self._to(said), values)
         return tokens
 
     def _mask(self, flags: NDArray[np.bool_]) -> Tensor:

@@ -56,12 +56,19 @@ def _no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
 
 
-@pytest.mark.parametrize("method", ["ridge", "transformer"])
+@pytest.mark.parametrize(
+    ("method", "brain"),
+    [("ridge", "components"), ("transformer", "components"), ("transformer", "features")],
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_both_methods_beat_mean_tokens_and_a_shuffled_brain_and_run_the_same_without_torch(
-    method: Literal["ridge", "transformer"], windows: Windows, new: Windows, tmp_path: Path
+    method: Literal["ridge", "transformer"],
+    brain: Literal["features", "components"],
+    windows: Windows,
+    new: Windows,
+    tmp_path: Path,
 ) -> None:
-    settings = replace(_SMALL, method=method)
+    settings = replace(_SMALL, method=method, brain=brain)
     decoder = fit_acoustic(
         windows.samples,
         windows.tokens,
@@ -217,7 +224,14 @@ def test_the_paper_sizes() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"width": 50}, {"p_gt": 1.5}, {"held_out": 0.0}, {"penalties": ()}, {"mel_weight": -1.0}],
+    [
+        {"width": 50},
+        {"p_gt": 1.5},
+        {"held_out": 0.0},
+        {"penalties": ()},
+        {"mel_weight": -1.0},
+        {"base": "mean"},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(SettingError):

@@ -41,7 +41,7 @@ def _denoiser() -> Denoiser:
 def _decoder(windows: BrainWindows) -> AcousticTransformer:
     torch.manual_seed(2)
     n = windows.features.shape[1]
-    settings = replace(ACOUSTIC, base="mean")
+    settings = replace(ACOUSTIC, base="mean", brain="features")
     return AcousticTransformer(settings, n_features=n, n_chosen=n, places=16)
 
 
@@ -50,7 +50,7 @@ def _stage(windows: BrainWindows, options: FinetuneSettings = _OPTIONS) -> Small
     return SmallFinetune(
         _RUN,
         options,
-        replace(ACOUSTIC, base="mean"),
+        replace(ACOUSTIC, base="mean", brain="features"),
         windows,
         denoiser=_denoiser(),
         decoder=_decoder(windows),
