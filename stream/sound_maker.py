@@ -1,4 +1,4 @@
-"""Conditions in, sounds out that know their place in the stimulus: what the sound stage works with."""
+"""What the sound stage works with: conditions in, sounds with their place in the stimulus out."""
 
 from __future__ import annotations
 
