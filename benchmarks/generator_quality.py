@@ -13,7 +13,6 @@ the one whose vectors are the conditions. Writes benchmarks/results/generator_qu
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -131,12 +130,17 @@ def main() -> None:
     if "identity" in args.only:
         detail["identity"] = _identity(work)
     settings = {key: str(value) for key, value in vars(args).items() if key not in _PATHS}
-    settings["detail"] = json_values(detail)
     title = "What the generator makes; real sounds are the judge's own halves" + (
         "" if work.trained.vocoder is not None else " (no vocoder trained: Griffin-Lim)"
     )
-    write_results(args.out, title=title, settings=settings, before=before, rows=json_values(rows))
-    print(json.dumps(json_values(detail), indent=1))
+    write_results(
+        args.out,
+        title=title,
+        settings=settings,
+        before=before,
+        rows=json_values(rows),
+        detail=json_values(detail),
+    )
 
 
 _PATHS = ("training", "generator", "work", "out")

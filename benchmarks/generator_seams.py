@@ -12,7 +12,6 @@ Writes benchmarks/results/generator_seams.json and .md.
 from __future__ import annotations
 
 import argparse
-import json
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -140,15 +139,14 @@ def main() -> None:
                 found[part] = {"not measured": str(error)}
         rows += _rows(n_frames, found)
     settings = {key: str(value) for key, value in vars(args).items() if key not in _PATHS}
-    settings["detail"] = json_values(detail)
     write_results(
         args.out,
         title="Streams of the generator: joins, drift, response",
         settings=settings,
         before=before,
         rows=json_values(rows),
+        detail=json_values(detail),
     )
-    print(json.dumps(json_values(detail), indent=1))
 
 
 _PATHS = ("training", "generator", "work", "out")

@@ -111,12 +111,23 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def write_results(
-    name: str, *, title: str, settings: dict[str, Any], before: dict[str, Any], rows: list[Any]
+    name: str,
+    *,
+    title: str,
+    settings: dict[str, Any],
+    before: dict[str, Any],
+    rows: list[Any],
+    detail: Any = None,
 ) -> None:
-    """Write benchmarks/results/NAME.json and NAME.md, and print the table."""
+    """Write benchmarks/results/NAME.json and NAME.md, and print the table.
+
+    `detail` is what the table has no room for; it stands in the JSON file only.
+    """
     load = machine()["load_average"]
     where = {**before, "load_average_after": load}
     record = {"benchmark": name, "machine": where, "settings": settings, "rows": rows}
+    if detail is not None:
+        record["detail"] = detail
     _RESULTS.mkdir(exist_ok=True)
     (_RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     text = (

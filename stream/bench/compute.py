@@ -32,6 +32,7 @@ class ComputeTimes:
     waveform: list[float] = field(default_factory=list)  # its sound was there
     sink: list[float] = field(default_factory=list)  # its first sample was in a block for the sink
     stretch: list[float] = field(default_factory=list)  # what the stretch itself took
+    processor: list[float] = field(default_factory=list)  # of it, what the processor worked
 
     def stamps(self) -> dict[str, Spread]:
         """Return the percentiles of each stamp."""
@@ -93,9 +94,9 @@ def time_changes(
         given = conditions[change % len(conditions)]
         came = clock()
         noise = rng.standard_normal(shape, dtype=np.float32)
-        start = clock()
+        start, worked = clock(), time.process_time()
         sound, after = subject.generator.stretch(given, state, noise, n_frames=n_frames)
-        made = clock()
+        made, worked = clock(), time.process_time() - worked
         player.queue(stretch_sound(sound, subject.spec.sample_rate_hz, seq=change))
         _play_to(player, change)
         handed = clock()
@@ -103,6 +104,7 @@ def time_changes(
         times.waveform.append(made - came)
         times.sink.append(handed - came)
         times.stretch.append(made - start)
+        times.processor.append(worked)
         if path is not None:
             begin = clock()
             path.run(given, state, noise, n_frames=n_frames)

@@ -105,6 +105,9 @@ class BenchResult:
             "resident_mb": self.resident_mb,
             "first_sound_ms": spread_ms(self.idle.sink).to_json(),
             "rtf": round(self.rtf, 5),
+            "stretch_ms": spread_ms(self.idle.stretch).to_json(),
+            # Without what other programs took away: on a loaded machine the nearer figure.
+            "stretch_processor_ms": spread_ms(self.idle.processor).to_json(),
             "stamps_ms": {name: spread.to_json() for name, spread in self.idle.stamps().items()},
             "latent_stamp": self.latent_note,
             "changed_after_ms": _milliseconds(self.changed_after_s),

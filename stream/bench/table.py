@@ -53,7 +53,9 @@ def bench_tables(values: dict[str, Any]) -> list[RenderableType]:
     for row in values["lengths"]:
         cells = _cells(row["stretch_ms"])
         lengths.add_row(f"{row['stretch_s']:g}", *cells, f"{row['rtf']:.4f}")
-    rest = [f"jitter p99/p50 {values['jitter_p99_over_p50']}"]
+    worked = values["stretch_processor_ms"]
+    rest = [f"processor time of a stretch p50 {worked['p50']:.2f} ms"]
+    rest += [f"jitter p99/p50 {values['jitter_p99_over_p50']}"]
     if busy:
         rest.append(f"busy {busy['jitter_p99_over_p50']}")
     if "stream" in values:

@@ -23,11 +23,11 @@ def test_a_stream_is_its_latents_in_one_piece_and_a_changed_one_is_not() -> None
     given = GeneratorInput(vector=vector / np.linalg.norm(vector))
     stream = make_stream(generator, [given] * 4, n_frames=4, rng=np.random.default_rng(1))
     assert np.std(stream.sound) > 1e-3
-    peak = float(np.max(np.abs(stream.sound)))  # in single precision, sums in another order
-    assert streamed_difference(nets.codec, nets.vocoder, stream) < 5e-5 * max(peak, 1.0)
+    peak = float(np.max(np.abs(stream.sound)))  # in single precision; phases pass rounding on
+    assert streamed_difference(nets.codec, nets.vocoder, stream) < 1e-3 * max(peak, 1.0)
     broken = stream.sound.copy()
     broken[5_000] += 0.1
     moved = replace(stream, sound=broken)
-    assert streamed_difference(nets.codec, nets.vocoder, moved) == pytest.approx(0.1, abs=1e-3)
+    assert streamed_difference(nets.codec, nets.vocoder, moved) == pytest.approx(0.1, abs=5e-3)
     with pytest.raises(SettingError, match="latents"):
         streamed_difference(nets.codec, nets.vocoder, replace(stream, latents=None))
