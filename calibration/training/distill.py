@@ -300,7 +300,13 @@ class DistillStage(Stage):
         student = self.averages["denoiser"]
         assert isinstance(student, Denoiser)
         return score_few_steps(
-            student, self.teacher, self.material, self.run_folder, self.run, steps=_STEPS
+            student,
+            self.teacher,
+            self.material,
+            self.run_folder,
+            self.run,
+            steps=_STEPS,
+            count=self.options.scored,
         )
 
 

@@ -144,6 +144,7 @@ class DistillSettings(StageSettings):
     own_prefixes: float = 0.5  # share of adversarial steps that go on from the student's own sound
     chain: int = 4  # so many continuations of its own at most come before
     points: int = 32  # of a path, for consistency distillation
+    scored: int = 1_040  # held-out windows at most, that few and many steps are compared on
 
     def __post_init__(self) -> None:
         # Named: zero-argument super() does not work in a dataclass with slots.
@@ -154,14 +155,15 @@ class DistillSettings(StageSettings):
             or self.paths < 1
             or self.chain < 1
             or self.points < 2
+            or self.scored < 2
             or not 0 <= self.regression <= 1
             or not 0 <= self.own_prefixes <= 1
             or not self.adversarial_rate > 0
         ):
             raise SettingError(
                 "Distillation needs a multiple of 4 teacher steps, at least one path and one "
-                "continuation, 2 points, shares from 0 to 1 and a rate above 0, got "
-                f"{self}."
+                "continuation, 2 points, 2 windows to score, shares from 0 to 1 and a rate above "
+                f"0, got {self}."
             )
 
 

@@ -26,6 +26,7 @@ from calibration.training.settings import (
     scaled,
 )
 from models.errors import FileError, SettingError
+from tests.calibration.training.stopping import StopAt
 
 _RUN = TrainingSettings(
     precision="fp32",
@@ -62,18 +63,9 @@ def test_a_stage_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_r
     torch.set_num_threads(1)
     train_stage(make_stage(name, _RUN, material, folder), tmp_path / "through")
 
-    class StopAt(Event):
-        """Set once it was asked often enough."""
-
-        asked = 0
-
-        def is_set(self) -> bool:
-            self.asked += 1
-            return self.asked > 2
-
     for _ in range(20):
         stage = make_stage(name, _RUN, material, folder)
-        if train_stage(stage, tmp_path / "pieces", resume=True, stop=StopAt()):
+        if train_stage(stage, tmp_path / "pieces", resume=True, stop=StopAt(2)):
             break
     through, _ = load_tensors(tmp_path / "through" / "checkpoint.safetensors")
     pieces, _ = load_tensors(tmp_path / "pieces" / "checkpoint.safetensors")
