@@ -29,7 +29,7 @@ class AcousticSettings:
 
     steps: int = 1_200
     batch: int = 32  # windows in a step
-    rate: float = 5e-4  # largest learning rate
+    rate: float = 2e-4  # largest learning rate
     warmup: int = 50  # steps until it is reached
     average: float = 0.99  # decay of the averaged weights
     clip: float = 1.0  # largest norm of a gradient
@@ -47,7 +47,7 @@ class AcousticSettings:
     encoder_layers: int = 2
     decoder_layers: int = 2
     feedforward: int = 256
-    dropout: float = 0.2
+    dropout: float = 0.3
     # What its output is added to: nothing (the paper), the mean tokens, or the closed form.
     base: Literal["none", "mean", "ridge"] = "ridge"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from calibration.training.checkpoint import load_tensors, load_weights
 from models.errors import FileError
 from models.nets.masked_autoencoder import MaskedAutoencoder
 
-__all__ = ["Heard", "SmallTokenDecoder", "TokenDecoder", "load_token_decoder"]
+__all__ = ["Heard", "SmallTokenDecoder", "load_token_decoder"]
 
 
 class Heard(NamedTuple):
@@ -20,18 +20,6 @@ class Heard(NamedTuple):
 
     layers: list[Tensor]  # features after each of its blocks, (batch, places, width)
     mel: Tensor  # (batch, 2 places, 64), on the scale of the networks: 0 is silence
-
-
-class TokenDecoder(Protocol):
-    """Hears tokens; a module, so that it can be trained along."""
-
-    def __call__(self, tokens: Tensor) -> Heard:
-        """Return features and mel of tokens, (batch, places, 768)."""
-        ...
-
-    def parameters(self) -> object:
-        """Return its weights."""
-        ...
 
 
 class SmallTokenDecoder(nn.Module):

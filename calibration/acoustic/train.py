@@ -97,6 +97,7 @@ class AcousticStage(SelectedStage):
         self.options, self.rows = settings, rows
         check_losses(settings, true=rows.true, mel=rows.mel, token_decoder=token_decoder)
         self.train_network("acoustic", network)
+        self.trust = 1.0  # of what is added to the base
         self.token_decoder = token_decoder
         if token_decoder is not None:
             token_decoder.to(self.device).requires_grad_(settings.tune_token_decoder)
@@ -111,7 +112,7 @@ class AcousticStage(SelectedStage):
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """One step on a batch of windows."""
         options = self.options
-        chosen = rng.choice(self.rows.train, options.batch)
+        chosen = rng.choice(self.rows.train, self.batch)
         batch = {name: values[chosen].to(self.device) for name, values in self.data.items()}
         embedding = batch["decoded"]
         if "true" in batch and options.p_gt:
@@ -166,9 +167,39 @@ class AcousticStage(SelectedStage):
         """Look once more, take the best weights, and say how far they are from the floor."""
         with torch.no_grad():
             self.check(self.curve[-1][0] + 1 if self.curve else 0)
-        self.take_best()
+            self.take_best()
+            self.trust = self._trust()
+            # What was learnt beyond the base counts as far as it holds on the windows that select.
+            scale = self.averages["acoustic"].get_buffer("scale")
+            scale.mul_(self.trust)
+            self.best = dict(self.result()) | {"acoustic.scale": scale.clone()}
+            self.best_loss = self.held_out_loss()
         self.notes["curve"] = self.curve
-        return {"held_out_error": self.best_loss, "best_step": float(self.best_step)}
+        return {
+            "held_out_error": self.best_loss,
+            "best_step": float(self.best_step),
+            "trust": self.trust,
+        }
+
+    def _trust(self) -> float:
+        """Return by how much what is added to the base is to be multiplied, 0 to 1.
+
+        One number by least squares; without a base there is nothing to fall back to, and it is 1.
+        """
+        network = self.averages["acoustic"]
+        assert isinstance(network, AcousticTransformer)
+        if network.base is None:
+            return 1.0
+        both = squares = 0.0
+        for first in range(0, len(self.rows.check), 64):
+            part = self.rows.check[first : first + 64]
+            batch = {name: values[part].to(self.device) for name, values in self.data.items()}
+            values = batch.get("base")
+            below = network.base.mean if values is None else network.base.decode(values)
+            more = network(batch["features"], batch["decoded"], values) - below
+            both += float((more * (batch["tokens"] - below)).sum())
+            squares += float(more.square().sum())
+        return min(1.0, max(0.0, both / squares)) if squares > 0 else 1.0
 
 
 def check_losses(

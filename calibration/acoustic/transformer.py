@@ -171,7 +171,11 @@ def train_transformer(
     best = stage.averages["acoustic"]
     assert isinstance(best, AcousticTransformer)
     save_acoustic(best, settings, folder)
-    scores = {"held_out_error": stage.best_loss, "best_step": float(stage.best_step)}
+    scores = {
+        "held_out_error": stage.best_loss,
+        "best_step": float(stage.best_step),
+        "trust": stage.trust,
+    }
     return TransformerEngine(best.cpu().eval()), scores, tuple(stage.curve)
 
 

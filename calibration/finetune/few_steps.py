@@ -80,7 +80,7 @@ class FewSteps(SmallFinetune):
 
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """One step: a path of the teacher for each window, a jump from one of its moments."""
-        rows = rng.choice(self.train_rows, self.options.batch)
+        rows = rng.choice(self.train_rows, self.batch)
         conditions = self.conditions(rows, rng)
         n_new = int(rng.choice(self._lengths))
         firsts = self._firsts(len(rows), n_new, rng)

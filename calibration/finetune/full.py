@@ -94,15 +94,16 @@ class FullFinetune(BrainStage):
         unet = generator.denoiser.unet
         rank = full.lora_rank if full.adapt == "lora" else 0
         width = 512 if by_vector else 768
-        self.train_network(
-            "additions", Additions(unet, rank=rank, condition=width if full.adapter else None)
-        )
+        self.none = Additions(unet, rank=0)
+        if rank or full.adapter:
+            condition = width if full.adapter else None
+            self.train_network("additions", Additions(unet, rank=rank, condition=condition))
         if full.adapt == "all":
             self.train_network("unet", unet.requires_grad_(True))
 
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """One step at random levels of noise."""
-        rows = rng.choice(self.train_rows, self.options.batch)
+        rows = rng.choice(self.train_rows, self.batch)
         conditions = self.conditions(rows, rng)
         vector, tokens = self.dropped(len(rows), rng)
         # Where the vector is all there is, it is dropped alone; else the tokens, alike.
@@ -116,8 +117,7 @@ class FullFinetune(BrainStage):
             loss = self._loss(self.networks, x, eps, times, given, kept).mean()
         losses = {name: self.options.acoustic_weight * v for name, v in conditions.losses.items()}
         total = loss + sum(losses.values())
-        keys = [key for key in self.networks if any(True for _ in self.networks[key].parameters())]
-        self.update(total, *keys)
+        self.update(total, *self.networks)
         return {"loss": loss, **losses}
 
     def held_out_loss(self) -> float:
@@ -144,13 +144,17 @@ class FullFinetune(BrainStage):
     @torch.no_grad()
     def tuned(self) -> FullGenerator:
         """Return the generator with all that was trained inside its own weights."""
-        additions = self.averages["additions"]
-        assert isinstance(additions, Additions)
+        additions = self._additions(self.averages)
         unet = self.generator.denoiser.unet
         if "unet" in self.averages:
             unet.load_state_dict(self.averages["unet"].state_dict())
         additions.fold(unet, tokens=not self.by_vector)
         return self.generator.requires_grad_(False).eval()
+
+    def _additions(self, networks: dict[str, nn.Module]) -> Additions:
+        additions = networks.get("additions", self.none)
+        assert isinstance(additions, Additions)
+        return additions
 
     def _latents(self, rows: NDArray[np.int64]) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(self.windows.latents[rows]))
@@ -179,8 +183,7 @@ class FullFinetune(BrainStage):
     def _predict(
         self, networks: dict[str, nn.Module], x: Tensor, times: Tensor, given: Tensor, kept: Tensor
     ) -> Tensor:
-        additions = networks["additions"]
-        assert isinstance(additions, Additions)
+        additions = self._additions(networks)
         if not self.by_vector:
             given = enter_tokens(
                 given,

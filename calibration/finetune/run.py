@@ -15,23 +15,20 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from calibration.acoustic.fit import AcousticDecoder, fit_acoustic
-from calibration.acoustic.scores import score_tokens, shuffled_rows
+from calibration.acoustic.decoder import AcousticDecoder
+from calibration.acoustic.fit import fit_acoustic
 from calibration.acoustic.selection import Either, train_selected
-from calibration.acoustic.targets import stretch_tokens
 from calibration.config import settings_to_json
+from calibration.finetune.outcome import BrainReport, finish, network_of, scores_of
 from calibration.finetune.prepare import Prepared, prepare_windows, rendered
 from calibration.finetune.settings import BrainTraining
-from calibration.finetune.small import PREFIX, BrainStage, SmallFinetune
+from calibration.finetune.small import PREFIX, SmallFinetune
 from calibration.finetune.windows import BrainWindows, decode_tokens
-from calibration.outer import unit
 from calibration.reading import read_participant
 from calibration.training.checkpoint import save_tensors
 from calibration.training.loop import Progress, need_device
@@ -41,34 +38,12 @@ from models.errors import FileError, SettingError
 from models.stretch import TOKENS_PER_STEP
 
 if TYPE_CHECKING:
-    from calibration.acoustic.network import AcousticTransformer
-    from calibration.acoustic.targets import TokenSource
     from calibration.data.dataset import Dataset
 
-__all__ = ["BrainReport", "train_brain", "tune_small"]
+__all__ = ["train_brain", "tune_small"]
 
 _log = logging.getLogger(__name__)
 _COPIED = ("encoder", "judge", "codec", "tokens", "vocoder")
-
-
-@dataclass(frozen=True, slots=True)
-class BrainReport:
-    """What a fine-tuning came to."""
-
-    participant: str
-    lag_s: float
-    n_windows: int
-    n_clips: int
-    steps: int  # of tokens for a window
-    acoustic: dict[str, float]  # on inner groups
-    held_out: dict[str, dict[str, Any]]  # of the data set's own test runs; empty without any
-    tuned: dict[str, float]
-    parity: float | None  # of acoustic.onnx; None where no tokens are decoded
-    licence: str = ""  # of the weights that were tuned
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 class _Deadline(Event):
@@ -268,76 +243,6 @@ def fit_decoder(
         stop=stop,
         progress=progress,
     )
-
-
-def network_of(decoder: AcousticDecoder) -> AcousticTransformer | None:
-    """Return the network of a decoder; None for the closed form, which is not trained along."""
-    network: AcousticTransformer | None = getattr(decoder.engine, "network", None)
-    return network
-
-
-def scores_of(stage: BrainStage) -> dict[str, float]:
-    """Return what a fine-tuning gained."""
-    return {
-        "held_out_loss_before": stage.curve[0][1],
-        "held_out_loss": stage.best_loss,
-        "best_step": float(stage.best_step),
-    }
-
-
-def finish(
-    prepared: Prepared,
-    decoder: AcousticDecoder | None,
-    stage: BrainStage,
-    out: Path,
-    *,
-    dataset: Dataset,
-    tokens: TokenSource,
-    scores: dict[str, float],
-) -> BrainReport:
-    """Export the acoustic decoder as it is after the fine-tuning, and score it on test runs."""
-    network = stage.averages.get("acoustic")
-    parity = None
-    if network is not None and decoder is not None:
-        from calibration.acoustic.transformer import TransformerEngine, save_acoustic
-
-        tuned: Any = network.cpu().eval()
-        decoder = replace(decoder, engine=TransformerEngine(tuned))
-        save_acoustic(tuned, decoder.settings, out)
-    if decoder is not None:
-        parity = decoder.export_onnx(out / "acoustic.onnx")
-    return BrainReport(
-        participant=dataset.participants[0],
-        lag_s=prepared.fit.lag_s,
-        n_windows=len(prepared.windows.samples),
-        n_clips=len(np.unique(prepared.windows.samples.clip)),
-        steps=prepared.windows.tokens.shape[1] // TOKENS_PER_STEP,
-        acoustic={} if decoder is None else decoder.scores,
-        held_out={} if decoder is None else _held_out(prepared, decoder, dataset, tokens),
-        tuned=scores,
-        parity=parity,
-    )
-
-
-def _held_out(
-    prepared: Prepared, decoder: AcousticDecoder, dataset: Dataset, tokens: TokenSource
-) -> dict[str, dict[str, Any]]:
-    """Score the decoder on the data set's own test runs, beside a shuffled brain and the mean."""
-    samples = prepared.held_out
-    if samples is None:
-        return {}
-    x = np.asarray(samples.mean_x(), np.float32)
-    said = np.asarray(prepared.fit.decoder.predict(x), np.float64) + prepared.fit.centre
-    s = unit(said).astype(np.float32)
-    spans = rendered(samples, prepared.hop_s)
-    names = samples.clip.tolist()
-    true = stretch_tokens(tokens, dataset.stimuli, names, *spans, steps=decoder.steps)
-    rows = shuffled_rows(samples.clip, np.random.default_rng(0))
-    made = decoder.predict(x, s)
-    scores = score_tokens(
-        {"decoder": made, "shuffled brain": made[rows]}, true, samples.clip, mean=decoder.mean
-    )
-    return {name: one.to_json() for name, one in scores.items()}
 
 
 def _save_denoiser(stage: SmallFinetune, folder: Path, scores: dict[str, float]) -> None:

@@ -15,16 +15,9 @@ from numpy.typing import NDArray
 from calibration.acoustic.selection import train_selected
 from calibration.acoustic.targets import AudioMaeTokens
 from calibration.finetune.full import FullFinetune, enter_tokens
+from calibration.finetune.outcome import BrainReport, finish, network_of, scores_of
 from calibration.finetune.prepare import prepare_windows
-from calibration.finetune.run import (
-    BrainReport,
-    decode_windows,
-    finish,
-    fit_decoder,
-    network_of,
-    scores_of,
-    training_of,
-)
+from calibration.finetune.run import decode_windows, fit_decoder, training_of
 from calibration.finetune.settings import BrainTraining, FullSettings
 from calibration.finetune.teach import ConvertStage
 from calibration.finetune.windows import BrainWindows

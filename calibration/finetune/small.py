@@ -164,7 +164,7 @@ class SmallFinetune(BrainStage):
 
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """One step on windows whose new frames lie anywhere in their stretches."""
-        rows = rng.choice(self.train_rows, self.options.batch)
+        rows = rng.choice(self.train_rows, self.batch)
         conditions = self.conditions(rows, rng)
         n_new = int(rng.choice(self._lengths))
         firsts = self._firsts(len(rows), n_new, rng)

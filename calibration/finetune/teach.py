@@ -67,7 +67,7 @@ class ConvertStage(Stage):
         grown = self.networks["grown"]
         assert isinstance(grown, GrownDenoiser)
         grown.share.fill_(max(0.0, 1.0 - step / max(1.0, 0.5 * self.options.steps)))
-        rows = rng.integers(0, len(self.latents), self.options.batch)
+        rows = rng.integers(0, len(self.latents), self.batch)
         x0 = torch.from_numpy(self.latents[rows]).to(self.device)
         eps = torch.randn(x0.shape, generator=noise, device=self.device)
         times = torch.randint(len(self.alphas), (len(x0),), generator=noise, device=self.device)

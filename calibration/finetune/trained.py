@@ -20,7 +20,7 @@ from models.nets.encoder import AudioEncoder
 from models.nets.masked_autoencoder import MaskedAutoencoder
 from models.nets.sizes import SIZES, SizeName, make_codec, make_denoiser
 
-__all__ = ["RunEmbedder", "RunTokens", "TrainedParts", "load_trained"]
+__all__ = ["RunEmbedder", "RunTokens", "TrainedParts"]
 
 _WINDOW = 256  # mel frames that encoder and tokens were trained on
 
@@ -80,11 +80,6 @@ class TrainedParts:
 
 
 _STAGES = ("encoder", "codec", "tokens", "generator")
-
-
-def load_trained(folder: Path) -> TrainedParts:
-    """Return the networks of a training folder; see `TrainedParts`."""
-    return TrainedParts(folder)
 
 
 class RunTokens(MelNetwork):

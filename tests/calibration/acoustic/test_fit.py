@@ -141,6 +141,20 @@ def test_a_stopped_training_resumes_to_the_same_weights(windows: Windows, tmp_pa
     )
 
 
+def test_from_noise_nothing_worse_than_the_mean_tokens_is_learnt(windows: Windows) -> None:
+    rng = np.random.default_rng(5)
+    n = len(windows.samples)
+    noise = rng.standard_normal((n, 512))
+    decoder = fit_acoustic(
+        replace(windows.samples, x=rng.standard_normal((n, 1, 40)).astype(np.float32)),
+        windows.tokens,
+        noise / np.linalg.norm(noise, axis=1, keepdims=True),
+        windows.samples.clip,
+        replace(_SMALL, steps=40, p_gt=0.0, base="mean", brain="features"),
+    )
+    assert decoder.scores["held_out_error"] <= 1.0 + 1e-6
+
+
 def test_a_kept_network_opens_again(windows: Windows, tmp_path: Path) -> None:
     from calibration.acoustic.transformer import TransformerEngine, load_acoustic
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from calibration.acoustic import AcousticSettings, fit_acoustic
+from calibration.acoustic.network import AcousticTransformer
 from calibration.acoustic.token_decoder import SmallTokenDecoder, load_token_decoder
-from calibration.acoustic.train import acoustic_losses
+from calibration.acoustic.train import AcousticRows, AcousticStage, acoustic_losses
 from calibration.training.checkpoint import save_tensors
+from calibration.training.settings import TrainingSettings
 from models.errors import FileError, SettingError
 from models.nets.masked_autoencoder import MaskedAutoencoder
 from tests.calibration.acoustic.brain import make_windows
@@ -87,6 +89,37 @@ def test_the_token_decoder_is_trained_along_only_if_asked(tuned: bool) -> None:
     )
     same = [torch.equal(before[name], value) for name, value in decoder.state_dict().items()]
     assert all(same) != tuned
+
+
+def test_what_is_added_to_the_base_is_trusted_as_far_as_it_holds() -> None:
+    windows = make_windows(n_clips=8)
+    settings = AcousticSettings(
+        base="mean", brain="features", width=48, heads=3, p_gt=0.0, encoder_layers=1
+    )
+    torch.manual_seed(4)
+    network = AcousticTransformer(settings, n_features=40, n_chosen=40, places=16)
+    network.take({"base.mean": windows.tokens.mean(axis=0)})
+    with torch.no_grad():  # a guess in the right direction, and much too large
+        network.leave.bias.copy_(torch.from_numpy(windows.tokens.mean(axis=(0, 1))))
+        network.leave.weight.normal_(std=0.01)
+    rows = AcousticRows(
+        features=windows.samples.mean_x(),
+        decoded=windows.decoded,
+        true=None,
+        tokens=windows.tokens + 0.2 * windows.tokens.mean(axis=(0, 1)),
+        train=np.arange(24),
+        check=np.arange(24, 32),
+    )
+    stage = AcousticStage(TrainingSettings(precision="fp32"), settings, network, rows)
+    with torch.no_grad():
+        before, trust = stage.error(rows.check), stage._trust()
+        assert 0.05 < trust < 0.5
+        errors = []
+        for share in (0.95, 1.0, 1.05):
+            stage.averages["acoustic"].get_buffer("scale").fill_(share * trust)
+            errors.append(stage.error(rows.check))
+    assert errors[1] < before
+    assert errors[1] < min(errors[0], errors[2])
 
 
 def test_losses_that_lack_something_are_refused() -> None:

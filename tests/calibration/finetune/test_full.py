@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
+from calibration.acoustic.network import AcousticTransformer
 from calibration.acoustic.selection import train_selected
 from calibration.finetune.full import FullFinetune, enter_tokens
 from calibration.finetune.lora import Additions, attention_projections
@@ -37,17 +38,21 @@ def _stage(
     windows: BrainWindows,
     *,
     adapt: Literal["lora", "all"] = "lora",
+    adapter: bool = True,
     steps: int = 6,
+    decoder: AcousticTransformer | None = None,
 ) -> FullFinetune:
     train, check = windows.split(ACOUSTIC, seed=0)
     return FullFinetune(
         TrainingSettings(precision="fp32"),
-        replace(_OPTIONS, steps=steps),
-        ACOUSTIC,
+        replace(_OPTIONS, steps=steps, joint=decoder is not None),
+        replace(ACOUSTIC, base="mean", brain="features"),
         windows,
-        full=FullSettings(checkpoint=Path("x"), family=family, adapt=adapt, lora_rank=4),
+        full=FullSettings(
+            checkpoint=Path("x"), family=family, adapt=adapt, adapter=adapter, lora_rank=4
+        ),
         generator=tiny_generator(family),
-        decoder=None,
+        decoder=decoder,
         train=train,
         check=check,
         text=torch.zeros(1, 4, 1024) if family == "audioldm2" else None,
@@ -88,10 +93,30 @@ def test_additions_train_fold_into_the_checkpoint_and_load_again(
 def test_training_the_whole_network_lowers_the_held_out_loss(
     windows: BrainWindows, tmp_path: Path
 ) -> None:
-    stage = _stage("musicldm", windows, adapt="all", steps=30)
+    stage = _stage("musicldm", windows, adapt="all", adapter=False, steps=30)
+    assert set(stage.networks) == {"unet"}
     assert train_selected(stage, tmp_path)
     assert stage.best_loss < 0.9 * stage.curve[0][1]
     assert isinstance(stage.tuned(), FullGenerator)
+
+
+def test_the_acoustic_decoder_is_trained_through_the_frozen_checkpoint(
+    windows: BrainWindows,
+) -> None:
+    torch.manual_seed(2)
+    n = windows.features.shape[1]
+    decoder = AcousticTransformer(
+        replace(ACOUSTIC, base="mean", brain="features"), n_features=n, n_chosen=n, places=16
+    )
+    torch.nn.init.normal_(decoder.leave.weight, std=0.02)
+    stage = _stage("audioldm2-speech", windows, decoder=decoder)
+    stage.options = replace(stage.options, acoustic_weight=0.0, p_gt=0.0, without_condition=0.0)
+    losses = stage.learn(0, *stage.generators(0))
+    # Its own losses count nothing here: what moves it comes through the checkpoint.
+    gradient = stage.networks["acoustic"].get_parameter("leave.weight").grad
+    assert gradient is not None
+    assert float(gradient.abs().max()) > 0
+    assert float(losses["condition"].detach()) == 0.0
 
 
 def test_additions_change_nothing_at_first() -> None:

@@ -1,0 +1,114 @@
+"""What a fine-tuning came to: the acoustic decoder as it left, and scores of what was held out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calibration.acoustic.decoder import AcousticDecoder
+from calibration.acoustic.scores import score_tokens, shuffled_rows
+from calibration.acoustic.targets import stretch_tokens
+from calibration.finetune.prepare import Prepared, rendered
+from calibration.outer import unit
+from models.stretch import TOKENS_PER_STEP
+
+if TYPE_CHECKING:
+    from calibration.acoustic.network import AcousticTransformer
+    from calibration.acoustic.targets import TokenSource
+    from calibration.data.dataset import Dataset
+    from calibration.finetune.small import BrainStage
+
+__all__ = ["BrainReport", "finish", "network_of", "scores_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class BrainReport:
+    """What a fine-tuning came to."""
+
+    participant: str
+    lag_s: float
+    n_windows: int
+    n_clips: int
+    steps: int  # of tokens for a window
+    acoustic: dict[str, float]  # on inner groups
+    held_out: dict[str, dict[str, Any]]  # of the data set's own test runs; empty without any
+    tuned: dict[str, float]
+    parity: float | None  # of acoustic.onnx; None where no tokens are decoded
+    licence: str = ""  # of the weights that were tuned
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def network_of(decoder: AcousticDecoder) -> AcousticTransformer | None:
+    """Return the network of a decoder; None for the closed form, which is not trained along."""
+    network: AcousticTransformer | None = getattr(decoder.engine, "network", None)
+    return network
+
+
+def scores_of(stage: BrainStage) -> dict[str, float]:
+    """Return what a fine-tuning gained."""
+    return {
+        "held_out_loss_before": stage.curve[0][1],
+        "held_out_loss": stage.best_loss,
+        "best_step": float(stage.best_step),
+    }
+
+
+def finish(
+    prepared: Prepared,
+    decoder: AcousticDecoder | None,
+    stage: BrainStage,
+    out: Path,
+    *,
+    dataset: Dataset,
+    tokens: TokenSource,
+    scores: dict[str, float],
+) -> BrainReport:
+    """Export the acoustic decoder as it is after the fine-tuning, and score it on test runs."""
+    network = stage.averages.get("acoustic")
+    parity = None
+    if network is not None and decoder is not None:
+        from calibration.acoustic.transformer import TransformerEngine, save_acoustic
+
+        tuned: Any = network.cpu().eval()
+        decoder = replace(decoder, engine=TransformerEngine(tuned))
+        save_acoustic(tuned, decoder.settings, out)
+    if decoder is not None:
+        parity = decoder.export_onnx(out / "acoustic.onnx")
+    return BrainReport(
+        participant=dataset.participants[0],
+        lag_s=prepared.fit.lag_s,
+        n_windows=len(prepared.windows.samples),
+        n_clips=len(np.unique(prepared.windows.samples.clip)),
+        steps=prepared.windows.tokens.shape[1] // TOKENS_PER_STEP,
+        acoustic={} if decoder is None else decoder.scores,
+        held_out={} if decoder is None else _held_out(prepared, decoder, dataset, tokens),
+        tuned=scores,
+        parity=parity,
+    )
+
+
+def _held_out(
+    prepared: Prepared, decoder: AcousticDecoder, dataset: Dataset, tokens: TokenSource
+) -> dict[str, dict[str, Any]]:
+    """Score the decoder on the data set's own test runs, beside a shuffled brain and the mean."""
+    samples = prepared.held_out
+    if samples is None:
+        return {}
+    x = np.asarray(samples.mean_x(), np.float32)
+    said = np.asarray(prepared.fit.decoder.predict(x), np.float64) + prepared.fit.centre
+    s = unit(said).astype(np.float32)
+    spans = rendered(samples, prepared.hop_s)
+    names = samples.clip.tolist()
+    true = stretch_tokens(tokens, dataset.stimuli, names, *spans, steps=decoder.steps)
+    rows = shuffled_rows(samples.clip, np.random.default_rng(0))
+    made = decoder.predict(x, s)
+    scores = score_tokens(
+        {"decoder": made, "shuffled brain": made[rows]}, true, samples.clip, mean=decoder.mean
+    )
+    return {name: one.to_json() for name, one in scores.items()}
