@@ -6,6 +6,7 @@ same code saves allocations. Only models of fixed shapes can be bound.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from export.runtime import Device, Runner, open_session
 from models.errors import DeviceError, SettingError
 
 __all__ = ["BoundRunner", "open_bound_runner"]
+
+logger = logging.getLogger(__name__)
 
 
 class BoundRunner(Runner):
@@ -83,7 +86,11 @@ class BoundRunner(Runner):
         try:
             for name, array in inputs.items():
                 self._places[name].update_inplace(np.ascontiguousarray(array))
+            # Copies and the graph run on streams of their own; without waiting the graph may read
+            # what was there before, and nobody would be told.
+            self._binding.synchronize_inputs()
             self._session.run_with_iobinding(self._binding)
+            self._binding.synchronize_outputs()
             # On the CPU numpy() may show the place itself, which the next call fills.
             return {name: np.array(value.numpy()) for name, value in self._results.items()}
         except Exception as error:  # ONNX Runtime's own classes share no base but this
@@ -105,7 +112,7 @@ def open_bound_runner(
 ) -> BoundRunner:
     """Open an ONNX file of fixed shapes on a device; see `export.runtime.open_session`.
 
-    On a GPU the model is recorded as a CUDA graph, in the first run.
+    On a GPU the model is recorded as a CUDA graph and replayed, where all of it is on the GPU.
 
     Parameters
     ----------
@@ -119,13 +126,26 @@ def open_bound_runner(
     SettingError, FileError, DeviceError
         As `open_session` and `BoundRunner`.
     """
-    session, found = open_session(
-        path,
-        device=device,
-        threads=threads,
-        cache_dir=cache_dir,
-        fp16=fp16,
-        strict=strict,
-        cuda_graph=device != "cpu",
-    )
-    return BoundRunner(session, found, constants)
+    for recorded in (device != "cpu", False):
+        session, found = open_session(
+            path,
+            device=device,
+            threads=threads,
+            cache_dir=cache_dir,
+            fp16=fp16,
+            strict=strict and not recorded,
+            warn=not recorded,
+            cuda_graph=recorded,
+        )
+        if recorded and found != device:
+            continue  # perhaps a part of the model is not to be had on the GPU, so not recorded
+        runner = BoundRunner(session, found, constants)
+        if not recorded:
+            return runner
+        try:
+            runner.warm_up(3)  # recorded in the second run, replayed in the third
+        except DeviceError as error:
+            logger.info("%s runs without a recorded graph: %s", Path(path).name, error)
+        else:
+            return runner
+    raise AssertionError("the last way returns")

@@ -216,6 +216,7 @@ def open_session(
     fp16: bool = False,
     verbose: bool = False,
     strict: bool = False,
+    warn: bool = True,
     cuda_graph: bool = False,
 ) -> tuple[Any, Device]:
     """Return ONNX Runtime's session, and the device that it was made for.
@@ -226,6 +227,8 @@ def open_session(
         See `open_runner`.
     strict : bool
         Refuse where the device cannot be had, in place of a warning and the CPU.
+    warn : bool
+        Say it in the log where the CPU takes its place.
     cuda_graph : bool
         Record the model once and replay it: shapes and places of all tensors must stay as they are.
         Not on the CPU.
@@ -257,8 +260,10 @@ def open_session(
                 f"The model {file.name} cannot run on {device}: {reason}. Check nvidia-smi, or "
                 "choose --device cpu."
             )
-        logger.warning(
-            "The model %s runs on the CPU: %s cannot be had (%s).", file.name, device, reason
+        logger.log(
+            logging.WARNING if warn else logging.DEBUG,
+            "The model %s runs on the CPU: %s cannot be had (%s).",
+            *(file.name, device, reason),
         )
     return _cpu_session(runtime, file, options), "cpu"
 

@@ -7,6 +7,7 @@ import pytest
 from export.checkpoint import TrainedNetworks
 from export.generator_export import export_generator
 from export.generator_folder import Checks
+from tests.export.plain_generator import write_plain
 from tests.export.shallow import shallow_trained
 
 # Exporting costs seconds for each graph: short stretches of a shallow network, once for all tests.
@@ -26,3 +27,9 @@ def exported(trained: TrainedNetworks, tmp_path_factory: pytest.TempPathFactory)
     checks = Checks(conditions=10, streams=1)
     export_generator(trained, folder, stretches=STRETCHES, held=HELD, checks=checks)
     return folder
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator folder of matrices."""
+    return write_plain(tmp_path_factory.mktemp("plain") / "generator")

@@ -22,7 +22,7 @@ def networks() -> TrainedNetworks:
 
 def _write(folder: Path, trained: TrainedNetworks, *, distilled: bool = True) -> Path:
     """Write a training run's folder with these weights, as the training does."""
-    stages = {
+    stages: dict[str, dict[str, torch.nn.Module]] = {
         "encoder": {"audio": trained.encoder, "readout": trained.readout},
         "judge": {"audio": trained.judge, "readout": trained.readout},
         "codec": {"codec": trained.nets.codec},

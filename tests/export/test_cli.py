@@ -28,10 +28,10 @@ def _refused(kind: type[HearbackError], *arguments: str | Path) -> str:
 
 
 def test_an_exported_generator_is_exported_again_in_half_precision(
-    exported: Path, tmp_path: Path
+    plain: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "half"
-    arguments = [str(exported), "--out", str(out), "--precision", "fp16", "--conditions", "5"]
+    arguments = [str(plain), "--out", str(out), "--precision", "fp16", "--conditions", "5"]
     found = CliRunner().invoke(app, ["export", *arguments, "--json"])
     assert found.exit_code == 0, found.exception
     said = json.loads(found.stdout.splitlines()[-1])
@@ -43,7 +43,7 @@ def test_an_exported_generator_is_exported_again_in_half_precision(
     assert open_generator(out).card.precision == "fp16"
 
 
-def test_what_cannot_be_exported_is_refused_in_a_sentence(exported: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_refused_in_a_sentence(plain: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "cannot be exported" in _refused(FileError, tmp_path, "--out", out)
     stage = tmp_path / "run" / "codec"
@@ -51,16 +51,16 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(exported: Path, tmp_pa
     (stage / "final.safetensors").write_bytes(b"")
     said = _refused(FileError, tmp_path / "run", "--out", out)
     assert "lacks the trained encoder, judge, tokens, vocoder and generator" in said
-    assert "is exported already" in _refused(SettingError, exported, "--out", out, "--steps", "2")
+    assert "is exported already" in _refused(SettingError, plain, "--out", out, "--steps", "2")
     assert not out.exists()
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
-    exported: Path, tmp_path: Path
+    plain: Path, tmp_path: Path
 ) -> None:
     if has_provider("cuda"):
         pytest.skip("this ONNX Runtime knows CUDA")
     for device in ("cuda", "tensorrt"):
-        said = _refused(DeviceError, exported, "--out", tmp_path / "o", "--device", device)
+        said = _refused(DeviceError, plain, "--out", tmp_path / "o", "--device", device)
         assert f"no support for {device}" in said
     assert list(tmp_path.iterdir()) == []

@@ -37,6 +37,7 @@ def _shallow(family: FamilyName) -> FullGenerator:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(
     importlib.util.find_spec("onnxscript") is None, reason="exporting needs onnxscript"
 )
