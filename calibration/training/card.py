@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.json_values import json_values
-from calibration.training.checkpoint import read_note
-from calibration.training.run import FINAL
+from calibration.training.checkpoint import FINAL, read_note
 from calibration.training.settings import STAGES
 from models.errors import FileError
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 __all__ = [
+    "FINAL",
     "load_optimiser",
     "load_tensors",
     "load_weights",
@@ -28,6 +29,8 @@ __all__ = [
     "save_tensors",
     "weights_digest",
 ]
+
+FINAL = "final.safetensors"  # what a finished stage leaves in its folder
 
 _NOTE = "hearback"
 

@@ -15,16 +15,16 @@ from typing import Any
 import torch
 
 from calibration.json_values import json_values
-from calibration.training.checkpoint import read_note
+from calibration.training.card import model_card
+from calibration.training.checkpoint import FINAL, read_note
 from calibration.training.loop import Progress, Stage, need_device, train_stage
 from calibration.training.material import Material, prepare_sounds
 from calibration.training.processes import processes
 from calibration.training.settings import STAGES, SoundsSettings, StageName, TrainingSettings
+from calibration.whole_file import write_whole
 from models.errors import FileError, SettingError
 
-__all__ = ["FINAL", "make_stage", "stages_left", "summary", "train"]
-
-FINAL = "final.safetensors"  # what a finished stage leaves
+__all__ = ["make_stage", "stages_left", "summary", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def train(
     ----------
     run : TrainingSettings
     out : Path
-        Folder of the run: `sounds/`, `derived/`, a folder for each stage, `run.json`. Two calls may
-        share it at the same time if they train different stages.
+        Folder of the run: `sounds/`, `derived/`, a folder for each stage, `run.json`, and `card.md`
+        of what is finished. Two calls may share it at the same time if they train different stages.
     stages : sequence of str
         Which of `STAGES`.
     resume : bool
@@ -118,6 +118,8 @@ def train(
             every_s=every_s,
         ):
             return False
+        if together.first:
+            write_whole(out / "card.md", model_card(out).encode())
     return True
 
 

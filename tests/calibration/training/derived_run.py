@@ -12,9 +12,9 @@ from calibration.training.checkpoint import save_tensors
 from calibration.training.material import WINDOW_STARTS, Material, prepare_sounds
 from calibration.training.settings import (
     DistillSettings,
+    GeneratorSettings,
     SoundsSettings,
     TrainingSettings,
-    VocoderSettings,
 )
 from models.nets.sizes import LATENT, make_denoiser
 
@@ -24,7 +24,7 @@ RUN = TrainingSettings(
     precision="fp32",
     checkpoint_s=1e9,
     sounds=SoundsSettings(clips=15, blends=4, held_out=2),
-    vocoder=VocoderSettings(steps=3, batch=4, frames=16, warmup=1),
+    generator=GeneratorSettings(steps=3, batch=4, warmup=1, average=0.5),
     distill=DistillSettings(
         steps=4, batch=4, warmup=1, teacher_steps=4, regression=0.5, paths=32, chain=2, average=0.5
     ),

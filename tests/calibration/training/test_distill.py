@@ -8,7 +8,7 @@ import torch
 
 from calibration.training.checkpoint import load_tensors
 from calibration.training.distill import DistillStage
-from calibration.training.generator import PREFIX, guided
+from calibration.training.generator import PREFIX, GeneratorStage, guided
 from calibration.training.loop import train_stage
 from calibration.training.material import Material
 from calibration.training.paths import MOMENTS, TeacherPaths, heun_path, windows_given
@@ -131,6 +131,25 @@ def test_distillation_resumes_bit_for_bit(
     key = "denoiser.enter.weight"
     assert not torch.equal(through[f"now.{key}"], teacher[key])
     assert any(name.startswith("now.critic") for name in through) == (method == "arc")
+
+
+def test_the_generator_resumes_bit_for_bit(
+    folder: Path, material: Material, tmp_path: Path
+) -> None:
+    class Unscored(GeneratorStage):
+        """Without the scores, which need codec, encoder and judge."""
+
+        def finish(self, out: Path) -> dict[str, float]:
+            return {}
+
+    train_stage(Unscored(RUN, material, folder), tmp_path / "through")
+    stop = StopAt(2)
+    assert not train_stage(Unscored(RUN, material, folder), tmp_path / "pieces", stop=stop)
+    assert train_stage(Unscored(RUN, material, folder), tmp_path / "pieces", resume=True)
+    through, _ = load_tensors(tmp_path / "through" / "checkpoint.safetensors")
+    pieces, _ = load_tensors(tmp_path / "pieces" / "checkpoint.safetensors")
+    assert through.keys() == pieces.keys()
+    assert all(torch.equal(through[key], pieces[key]) for key in through)
 
 
 def test_each_phase_has_its_own_rates(stage: DistillStage) -> None:
