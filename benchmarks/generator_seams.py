@@ -12,6 +12,7 @@ Writes benchmarks/results/generator_seams.json and .md.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,8 @@ from calibration.generator_scores.conditions import mean_cosine
 from calibration.generator_scores.drift import drift, level_dbfs, steadiness
 from calibration.generator_scores.join_finder import find_joins
 from calibration.generator_scores.joins import (
+    Against,
+    ClickScore,
     clicks,
     join_steps,
     level_steps_db,
@@ -175,31 +178,36 @@ def _joins(work: Work, n_frames: int) -> dict[str, Any]:
     spec = MelSpec()
     mels = [log_mel(sound, spec) for sound in sounds]
     copies = _copies(work)
-    found: dict[str, Any] = {}
+    measures: dict[str, Callable[[], Against | ClickScore]] = {
+        "mel_steps": lambda: join_steps(
+            mels,
+            [s.mel_joins() for s in streams],
+            reach=8,  # two latent frames
+            without_joins=[log_mel(sound, spec) for sound in copies] if n_frames < 8 else (),
+        ),
+        "clicks": lambda: clicks(sounds, joins),
+        "levels_db": lambda: level_steps_db(sounds, joins),
+    }
     if all(stream.latents is not None for stream in streams):
         latents = [stream.latents for stream in streams if stream.latents is not None]
         longest = _longest_inside(work, n_frames)
-        found["latent_steps"] = join_steps(
-            latents, [s.latent_joins for s in streams], without_joins=longest
-        ).to_json()
+        places = [s.latent_joins for s in streams]
+        measures["latent_steps"] = lambda: join_steps(latents, places, without_joins=longest)
         held = work.generator.spec.held
         if held and held < n_frames:
-            found["latent_steps_end_of_blend"] = join_steps(
-                latents, [s.latent_joins + held for s in streams], without_joins=longest
-            ).to_json()
-    found["mel_steps"] = join_steps(
-        mels,
-        [s.mel_joins() for s in streams],
-        reach=8,  # two latent frames
-        without_joins=[log_mel(sound, spec) for sound in copies] if n_frames < 8 else (),
-    ).to_json()
-    found["clicks"] = clicks(sounds, joins).to_json()
-    found["levels_db"] = level_steps_db(sounds, joins).to_json()
-    tones = [i for i in range(len(streams)) if work.real.labels[i] in ("tone", "flute", "engine")]
-    if tones:
-        found["pitch_cents"] = pitch_steps_cents(
-            [sounds[i] for i in tones], [joins[i] for i in tones]
-        ).to_json()
+            measures["latent_steps_end_of_blend"] = lambda: join_steps(
+                latents, [place + held for place in places], without_joins=longest
+            )
+    tones = [i for i in range(len(streams)) if work.real.labels[i] == "tone"]
+    measures["pitch_cents"] = lambda: pitch_steps_cents(
+        [sounds[i] for i in tones], [joins[i] for i in tones]
+    )
+    found: dict[str, Any] = {}
+    for name, measure in measures.items():
+        try:
+            found[name] = measure().to_json()
+        except SettingError as error:  # too few places of the kind; the rest is measured
+            found[name] = {"not measured": str(error)}
     return found
 
 
@@ -229,7 +237,7 @@ def _finder(work: Work, n_frames: int) -> dict[str, Any]:
     found = {}
     for name in ("logistic", "cnn"):
         rng = np.random.default_rng(3)
-        found[name] = find_joins(sounds, joins, rng=rng, finder=name).to_json()  # type: ignore[arg-type]
+        found[name] = find_joins(sounds, joins, rng=rng, finder=name).to_json()
     return found
 
 

@@ -11,7 +11,7 @@ from models.stretch import Generator, GeneratorInput
 
 __all__ = ["changed_after_s", "first_changed_sample"]
 
-_SETTLED = 8  # stretches under the old condition before the change
+_SETTLED = 4  # stretches under the old condition before the change
 
 
 def first_changed_sample(
@@ -40,7 +40,7 @@ def changed_after_s(
     *,
     n_frames: int,
     rng: np.random.Generator,
-    n: int = 20,
+    n: int = 10,
 ) -> float:
     """Return how long after the first sample of a stretch its new condition shows, s; the median.
 
