@@ -113,7 +113,7 @@ def demo_bundle(demo: DemoChain | DemoModality, *, bundles: Path | None = None) 
     FileError
         If it is not there.
     """
-    name = demo if demo in ("eeg", "fmri") else _FOLDERS[demo]
+    name = demo if demo == "eeg" or demo == "fmri" else _FOLDERS[demo]
     folder = (bundles or _BUNDLES) / name
     if (folder / "manifest.json").is_file():
         return folder
