@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from export.bundle import load_bundle, save_bundle
+from export.chains import SemanticChain
 from export.convert import convert_bundle, convert_generator, reexport
 from export.generator import open_generator, read_generator_card
 from export.generator_files import check_generator_files
 from export.generator_folder import Checks
+from export.manifest import EmbeddingSpec, SoundSpec
+from export.onnx_linear import linear_onnx
 from export.parity import mel_correlation, relative_error, run_stream
 from export.runtime import open_decoder, open_runner
 from models.errors import FileError, SettingError
-from tests.export.bundles import retrieval_parts
+from tests.export.bundles import N_FEATURES, retrieval_parts
 from tests.export.plain_generator import LENGTHS
 
 CHECKS = Checks(conditions=10, streams=1)
@@ -83,3 +87,32 @@ def test_a_bundle_without_a_generator_gets_a_decoder_in_half_precision(tmp_path:
     assert 0.0 < relative_error(after["embedding"], before["embedding"]) < 1e-2
     assert reexport(tmp_path / "bundle", tmp_path / "same", precision=None) is None
     assert load_bundle(tmp_path / "same").manifest.files == bundle.manifest.files
+
+
+def test_a_bundle_keeps_all_but_its_generator_and_decoder(plain: Path, tmp_path: Path) -> None:
+    parts = retrieval_parts()
+    rng = np.random.default_rng(0)
+    decoder = linear_onnx(rng.standard_normal((N_FEATURES, 512)), np.zeros(512), normalise=True)
+    files: dict[str, bytes | Path] = {
+        **{name: plain / name for name in read_generator_card(plain).live_files()},
+        "decoder.onnx": decoder,
+        "standardise.npy": parts.files["standardise.npy"],
+        "note.txt": b"kept",
+    }
+    manifest = replace(
+        parts.manifest,
+        chain=SemanticChain(EmbeddingSpec("clap", 512)),
+        sound=SoundSpec(16_000, 0.64),
+    )
+    bundle = save_bundle(tmp_path / "bundle", manifest, files)
+    card = reexport(bundle.path, tmp_path / "half", precision="fp16", checks=CHECKS)
+    made = load_bundle(tmp_path / "half")
+    assert card is not None
+    assert card.precision == "fp16"
+    assert made.digest != bundle.digest
+    assert set(made.manifest.files) == set(bundle.manifest.files)
+    assert (made.path / "note.txt").read_bytes() == b"kept"
+    assert made.manifest.files["generator.data"] != bundle.manifest.files["generator.data"]
+    assert made.manifest.files["decoder.onnx"] != bundle.manifest.files["decoder.onnx"]
+    assert open_generator(made.path).card.precision == "fp16"
+    open_decoder(made)
