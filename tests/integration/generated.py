@@ -27,7 +27,7 @@ from tests.integration.sessions import CHANNELS, RATE_HZ, SFREQ_HZ, SPEC
 __all__ = ["FRAME", "STEPS", "STRETCHES", "exported_generator", "write_generated"]
 
 FRAME = 640
-STRETCHES = (4, 8)
+STRETCHES = (4, 16)
 STEPS = 2  # of tokens for a window
 
 Kind = Literal["semantic", "semantic from a sound", "coarse-to-fine"]
@@ -40,14 +40,9 @@ def exported_generator(factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def _exported(base: Path) -> Path:
-    from export.generator_export import export_generator
-    from export.generator_folder import Checks
-    from tests.export.shallow import shallow_trained
+    from tests.calibration.generated.shallow_folder import write_shallow
 
-    folder = base / "exported-generator"
-    checks = Checks(conditions=4, streams=1)
-    export_generator(shallow_trained(), folder, stretches=STRETCHES, checks=checks)
-    return folder
+    return write_shallow(base / "exported-generator")
 
 
 def write_generated(

@@ -83,14 +83,16 @@ def live_settings(bundle: Path, stream: str, **more: object) -> LiveSettings:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_recording_becomes_continuous_sound_of_its_own_length(
-    tmp_path: Path, bundles: dict[str, Path], recording: Path, kind: str
+    tmp_path: Path, bundles: dict[str, Path], kind: str
 ) -> None:
+    seconds = 20.0
+    recording = write_recording(tmp_path / "long.csv", seconds=seconds)
     summary = run_offline(OfflineSettings(bundles[kind], recording, tmp_path / "a"))
     pcm = pcm_of(tmp_path / "a" / "played.wav")
-    assert len(pcm) == SECONDS * RATE_HZ
+    assert len(pcm) == seconds * RATE_HZ
     hop_s = HOP_S.get(kind, 0.1)
     hop = round(hop_s * RATE_HZ)
-    assert summary.windows == summary.decoded == 1 + round((SECONDS - 0.5) / hop_s)
+    assert summary.windows == summary.decoded == 1 + round((seconds - 0.5) / hop_s)
     assert (summary.underruns, summary.stretches_invalid, summary.stage_errors) == (0, 0, {})
     assert summary.peak_dbfs <= -12.0
     assert np.abs(pcm).max() <= 10 ** (-12 / 20)
@@ -116,9 +118,11 @@ def test_a_recording_becomes_continuous_sound_of_its_own_length(
     joins = [start + FRAME * m for m in accumulate(n for e in expected for n in e)][1:-2]
     bend = np.abs(np.diff(pcm, n=2))
     at_joins = np.array([bend[j - 3 : j + 2].max() for j in joins])
-    elsewhere = np.array([bend[j + 300 : j + 305].max() for j in joins])
+    inside = np.array([bend[j + 2 * FRAME - 3 : j + 2 * FRAME + 2].max() for j in joins])
     assert at_joins.max() <= bend[start + 2560 :].max()
-    assert np.percentile(at_joins, 90) <= np.percentile(elsewhere, 90) * 1.5 + STEP_LIMIT
+    # Beside the same places of its networks' frames within the stretches.
+    assert np.median(at_joins) <= 1.5 * np.median(inside) + STEP_LIMIT
+    assert np.percentile(at_joins, 90) <= 1.5 * np.percentile(inside, 90) + STEP_LIMIT
 
 
 def test_the_same_recording_gives_the_same_sound_and_another_seed_another(
