@@ -83,15 +83,24 @@ def test_the_demo_plays_generated_sound_and_scores_it_in_every_way(tmp_path: Pat
     # Networks that have learnt nothing: the sound is made, played and scored, and means nothing.
     bundles = tmp_path / "bundles"
     make_generated_bundle(
-        bundles / "fmri-coarse-to-fine", seed=5, generator=write_shallow(bundles / "generator"),
-        chain="coarse-to-fine", recipe=replace(BOLD, train_s=180.0, test_s=60.0), library_per_class=1,
-        created="2026-01-01T00:00:00Z", software={},
-    )  # fmt: skip
+        bundles / "fmri-coarse-to-fine",
+        seed=5,
+        generator=write_shallow(bundles / "generator"),
+        chain="coarse-to-fine",
+        recipe=replace(BOLD, train_s=180.0, test_s=60.0),
+        library_per_class=1,
+        created="2026-01-01T00:00:00Z",
+        software={},
+    )
     said: list[str] = []
     settings = DemoSettings(
-        chain="coarse-to-fine", seconds=36.0, sink=str(tmp_path / "demo.wav"), keyboard=False, display=False,
+        chain="coarse-to-fine",
+        seconds=36.0,
+        sink=str(tmp_path / "demo.wav"),
+        keyboard=False,
+        display=False,
         bundles=bundles,
-    )  # fmt: skip
+    )
     summary = run_demo(settings, on_message=said.append)
     values = json.loads(json.dumps(summary.to_json(), allow_nan=False))
     assert values["chain"] == "coarse-to-fine"
