@@ -102,12 +102,16 @@ class Chain:
         items, cosines = self.library.nearest(values)
         return Condition(values, window, int(items[0]), float(cosines[0]), tokens)
 
-    def rendered(self) -> dict[str, Any]:
-        """Return what a generator has made so far, as the summary of a session has it."""
+    def summary(self) -> dict[str, Any]:
+        """Return what ran on what, and what a generator has made so far, for `Summary`."""
+        about: dict[str, Any] = {
+            "device": self.device,
+            "providers": {part: list(names) for part, names in self.providers_of.items()},
+        }
         renderer = self.renderer
         if not isinstance(renderer, GeneratorRenderer):
-            return {}
-        return {
+            return about
+        return about | {
             "stretch_ms": renderer.stretch_ms.summary(),
             "stretches": renderer.stretch_ms.n,
             "stretches_invalid": renderer.n_invalid,

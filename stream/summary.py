@@ -58,7 +58,10 @@ class Summary:
     dropped_s: float = 0.0  # of sound, too old
     seconds: float = 0.0  # the whole session, by the wall clock
     realtime_factor: float | None = None  # offline: recording time / computing time
-    device: str = ""
+    device: str = ""  # of the decoder
+    providers: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # part of the chain -> what runs it
     sink: str = ""
     sink_failure: str = ""
     sink_stalls: int = 0  # times the device ran dry, or the sink stood still, with sound or without

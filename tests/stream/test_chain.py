@@ -38,7 +38,10 @@ def test_a_chain_without_a_generator_says_what_runs_and_that_it_made_no_stretch(
     chain = open_chain(bundle)
     chain.warm_up(bundle.n_features)
     assert chain.providers_of == {"decoder": ("CPUExecutionProvider",)}
-    assert chain.rendered() == {}
+    assert chain.summary() == {
+        "device": "cpu",
+        "providers": {"decoder": ["CPUExecutionProvider"]},
+    }
     window = FeatureWindow(np.zeros(bundle.n_features, np.float32), 0, 0, 1, 0.0, 1.0)
     condition = chain.decode(window)
     assert condition.tokens is None
