@@ -37,7 +37,15 @@ from export.runtime import Device
 from models.errors import FileError, StageError
 from models.stretch import Generator, GeneratorInput, GeneratorState
 
-__all__ = ["Checks", "Precision", "Report", "finish_folder", "replaced_folder"]
+__all__ = [
+    "Checks",
+    "Precision",
+    "Report",
+    "finish_folder",
+    "replaced_folder",
+    "silence_level",
+    "stream_figures",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +129,8 @@ def finish_folder(
         figures = figures | stream_figures(
             generator, reference, encode=encode, count=checks.streams, progress=checks.progress
         )
+    if spec.startable:
+        figures = figures | {"silence.level_dbfs": silence_level(generator)}
     figures = figures | stress(
         generator,
         count=checks.conditions,
@@ -198,6 +208,21 @@ def stream_figures(
     if changes:
         half["half.stream.cosine_change"] = float(np.mean(changes))
     return half
+
+
+def silence_level(generator: OnnxGenerator) -> float:
+    """Return the level of a stretch that begins and ends as silence, dB of full scale.
+
+    Trained networks give less than -80; at -200 the sound is exactly 0.
+    """
+    spec = generator.spec
+    n_frames = spec.stretches[-1]
+    start = np.broadcast_to(generator.card.silent_latent, (n_frames + spec.held, *spec.latent))
+    given = replace(golden_input(spec), start=np.array(start), strength=0.0)
+    noise = golden_noise(generator.noise_shape(n_frames))
+    sound, _ = generator.stretch(given, generator.initial_state(), noise, n_frames=n_frames)
+    level = float(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
+    return max(-200.0, 20.0 * float(np.log10(max(level, 1e-12))))
 
 
 @contextlib.contextmanager

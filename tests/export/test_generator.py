@@ -23,7 +23,7 @@ from export.parity import relative_error, run_stream
 from export.runtime import has_provider
 from models.errors import BundleError, DeviceError, SettingError
 from models.stretch import GeneratorInput
-from tests.export.plain_generator import LENGTHS, PlainGenerator
+from tests.export.plain_generator import LENGTHS, SPEC, PlainGenerator
 
 _SAME_MODULE = HealthCheck.function_scoped_fixture
 
@@ -165,3 +165,16 @@ def test_a_device_that_is_not_there_falls_back_or_is_refused(
     assert sum("runs on the CPU" in record.message for record in caplog.records) == 1
     with pytest.raises(DeviceError, match="cannot run on cuda"):
         open_generator(plain, device="cuda", strict=True)
+
+
+def test_the_level_of_silence_is_told(plain: Path) -> None:
+    figures = read_generator_card(plain).parity["figures"]
+    sound, _ = PlainGenerator().stretch(
+        golden_input(SPEC),
+        PlainGenerator().initial_state(),
+        golden_noise((1, 3, 32)),
+        n_frames=3,
+    )
+    # These matrices do not know a start: what they say of silence is as loud as of anything.
+    level = 20.0 * np.log10(np.sqrt(np.mean(sound**2)))
+    assert figures["silence.level_dbfs"] == pytest.approx(float(level), abs=0.01)
