@@ -19,7 +19,7 @@ from calibration.demo_recipes import BOLD
 from calibration.generated.demo_bundle import make_generated_bundle
 from calibration.listener import ListenerProcess, ListenerSettings, run_listener
 from models.errors import SettingError, SourceError
-from tests.calibration.generated.shallow_folder import write_shallow
+from tests.calibration.generated.mel_networks import write_whole
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,7 +85,7 @@ def test_the_demo_plays_generated_sound_and_scores_it_in_every_way(tmp_path: Pat
     make_generated_bundle(
         bundles / "fmri-coarse-to-fine",
         seed=5,
-        generator=write_shallow(bundles / "generator"),
+        generator=write_whole(bundles / "generator"),
         chain="coarse-to-fine",
         recipe=replace(BOLD, train_s=180.0, test_s=60.0),
         library_per_class=1,

@@ -1,4 +1,4 @@
-"""One generator folder for all tests here: its export takes longer than what is tested."""
+"""One generator folder for all tests here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.calibration.generated.shallow_folder import write_shallow
+from tests.calibration.generated.mel_networks import write_whole
 
 
 @pytest.fixture(scope="session")
-def shallow_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shallow(tmp_path_factory.mktemp("generator") / "shallow")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder whose networks have learnt nothing."""
+    return write_whole(tmp_path_factory.mktemp("generator") / "plain")

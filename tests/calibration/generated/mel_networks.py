@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.generator_files import GeneratorCard, GeneratorFile, GraphEntry, card_to_json
+from export.generator_files import (
+    CARD_FILE,
+    GeneratorCard,
+    GeneratorFile,
+    GraphEntry,
+    card_to_json,
+    file_entry,
+    read_generator_card,
+)
 from models.stretch import GeneratorSpec
+from tests.export.plain_generator import write_plain
 
-__all__ = ["MATRICES", "reference_vector", "write_networks"]
+__all__ = ["MATRICES", "reference_vector", "write_networks", "write_whole"]
 
 _FRAMES, _BANDS = 256, 64
 
@@ -60,7 +70,20 @@ def write_networks(folder: Path) -> Path:
     ]
     _write(folder / "tokens.onnx", nodes, "tokens", [1, 128, 768], MATRICES["tokens"],
            [1, _FRAMES, 64], shape=[1, 16, 16, 8, 8], flat=[1, 128, 128])  # fmt: skip
-    (folder / "generator.json").write_bytes(card_to_json(_card()))
+    if not (folder / CARD_FILE).exists():
+        (folder / CARD_FILE).write_bytes(card_to_json(_card()))
+    return folder
+
+
+def write_whole(folder: Path) -> Path:
+    """Write the same beside graphs that make sound, all of it on the card."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_networks(write_plain(folder))
+    card = read_generator_card(folder)
+    names = [f"{name}.onnx" for name in ("encoder", "judge", "codec_encoder", "tokens")]
+    files = {name: file_entry(folder / name, "scores") for name in names}
+    card = replace(card, files={**card.files, **files})
+    (folder / CARD_FILE).write_bytes(card_to_json(card))
     return folder
 
 

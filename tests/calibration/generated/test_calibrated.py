@@ -52,9 +52,9 @@ def _calibrated(dataset: Path, out: Path, settings: CalibrationSettings) -> Resu
 
 @pytest.mark.slow
 def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_evaluated(
-    dataset: Path, shallow_generator: Path, tmp_path: Path
+    dataset: Path, generator: Path, tmp_path: Path
 ) -> None:
-    settings = _settings(shallow_generator, start="retrieval", strength=0.5, seed=7)
+    settings = _settings(generator, start="retrieval", strength=0.5, seed=7)
     result = _calibrated(dataset, tmp_path / "made", settings)
     assert result.sound is not None
     ways = [row.way for row in result.sound.rows]
@@ -62,7 +62,7 @@ def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_eval
         "embedding", "direct", "started", "retrieved", "shuffled", "shuffled", "true",
     ]  # fmt: skip
     assert all(0 <= row.identification <= 1 and row.n_clips == 4 for row in result.sound.rows)
-    assert result.target == f"generator:{shallow_generator.name}"
+    assert result.target == f"generator:{generator.name}"
     bundle = load_bundle(tmp_path / "made")
     chain = bundle.manifest.chain
     assert isinstance(chain, SemanticChain)
@@ -74,14 +74,14 @@ def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_eval
     assert [row["way"] for row in report["sound"]["rows"]] == ways
     page = (tmp_path / "made" / "report.html").read_text()
     assert "What the generated sound tells" in page
-    assert str(shallow_generator) not in page
-    assert str(shallow_generator.parent) not in json.dumps(report)
+    assert str(generator) not in page
+    assert str(generator.parent) not in json.dumps(report)
     # The folder that it was made of is not needed any more.
-    moved = shallow_generator.rename(shallow_generator.with_name("elsewhere"))
+    moved = generator.rename(generator.with_name("elsewhere"))
     try:
         again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, settings))
     finally:
-        moved.rename(shallow_generator)
+        moved.rename(generator)
     assert again.sound is not None
     assert again.line()["identification"] == pytest.approx(
         result.line()["identification"], abs=0.02
@@ -94,17 +94,15 @@ def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_eval
 
 @pytest.mark.slow
 def test_a_coarse_to_fine_bundle_decodes_tokens_too(
-    dataset: Path, shallow_generator: Path, tmp_path: Path
+    dataset: Path, generator: Path, tmp_path: Path
 ) -> None:
-    result = _calibrated(
-        dataset, tmp_path / "made", _settings(shallow_generator, chain="coarse-to-fine")
-    )
+    result = _calibrated(dataset, tmp_path / "made", _settings(generator, chain="coarse-to-fine"))
     assert result.sound is not None
     assert result.sound.chain == "coarse-to-fine"
     bundle = load_bundle(tmp_path / "made")
     assert isinstance(bundle.manifest.chain, CoarseToFineChain)
     assert bundle.manifest.chain.start is None
-    again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, _settings(shallow_generator)))
+    again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, _settings(generator)))
     assert again.sound is not None
     assert [row.way for row in again.sound.rows] == ["embedding", "direct", "true"]
 
@@ -122,20 +120,21 @@ def test_what_does_not_go_together_is_refused_before_any_work(
     assert not (tmp_path / "made").exists()
 
 
-def test_the_space_that_is_decoded_to_never_judges(shallow_generator: Path, tmp_path: Path) -> None:
+def test_the_space_that_is_decoded_to_never_judges(generator: Path, tmp_path: Path) -> None:
     from calibration.generated.calibrated import GeneratorEnd
 
-    target = f"generator:{shallow_generator}"
+    target = f"generator:{generator}"
     with pytest.raises(SettingError, match="always pleases it"):
-        GeneratorEnd(GeneratorChoice(folder=shallow_generator, judge=target), target)
+        GeneratorEnd(GeneratorChoice(folder=generator, judge=target), target)
     other = write_networks(tmp_path / "other")
+    (other / "encoder.onnx").write_bytes((other / "judge.onnx").read_bytes())
     with pytest.raises(SettingError, match="the encoder of another generator"):
-        GeneratorEnd(GeneratorChoice(folder=shallow_generator), f"generator:{other}")
-    judge = f"generator:{shallow_generator.parent / '..' / shallow_generator.parent.name}"
-    judge = f"{judge}/{shallow_generator.name}"  # the same folder by another name
+        GeneratorEnd(GeneratorChoice(folder=generator), f"generator:{other}")
+    judge = f"generator:{generator.parent / '..' / generator.parent.name}"
+    judge = f"{judge}/{generator.name}"  # the same folder by another name
     with pytest.raises(SettingError, match="always pleases it"):
-        GeneratorEnd(GeneratorChoice(folder=shallow_generator, judge=judge), target)
+        GeneratorEnd(GeneratorChoice(folder=generator, judge=judge), target)
     with pytest.raises(SettingError, match="was exported with 2 steps"):
-        GeneratorEnd(GeneratorChoice(folder=shallow_generator, steps=4), target)
+        GeneratorEnd(GeneratorChoice(folder=generator, steps=4), target)
     with pytest.raises(SettingError, match="is steered by the embedding 'generator'"):
-        GeneratorEnd(GeneratorChoice(folder=shallow_generator), "mel-statistics")
+        GeneratorEnd(GeneratorChoice(folder=generator), "mel-statistics")

@@ -26,14 +26,14 @@ _SHORT = replace(BOLD, train_s=180.0, test_s=60.0)
 
 
 @pytest.fixture(scope="module")
-def bundles(shallow_generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles(generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with both bundles."""
     folder = tmp_path_factory.mktemp("demo")
     for chain in ("semantic", "coarse-to-fine"):
         make_generated_bundle(
             folder / f"fmri-{chain}",
             seed=5,
-            generator=shallow_generator,
+            generator=generator,
             chain=chain,
             recipe=_SHORT,
             library_per_class=1,
