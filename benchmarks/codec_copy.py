@@ -146,7 +146,7 @@ def _row(title: str, way: str, scores: list[CopyScore], against: list[CopyScore]
 def _sets(args: argparse.Namespace, absent: list[str]) -> Iterator[tuple[str, list[Wave]]]:
     """Return the sets of sounds by name; what is not there is noted."""
     real = real_sounds(
-        args.training.resolve().parent / "generator_scores" / "real-long", args.clips,
+        args.training.resolve().parent / "generator_scores" / "real", args.clips,
         duration_s=_LONGEST_S, workers=args.workers,
     )  # fmt: skip
     yield (

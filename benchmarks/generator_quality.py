@@ -130,7 +130,7 @@ def main() -> None:
     if "identity" in args.only:
         detail["identity"] = _identity(work)
     settings = {key: str(value) for key, value in vars(args).items() if key not in _PATHS}
-    title = "What the generator makes; real sounds are the judge's own halves" + (
+    title = "What the generator makes: few steps against many, by encoders that score only" + (
         "" if work.trained.vocoder is not None else " (no vocoder trained: Griffin-Lim)"
     )
     write_results(

@@ -65,7 +65,7 @@ class Work:
         self.scorer = TorchScorer(self.trained)
         n = max(args.streams, args.real)
         self.real: RealSounds = real_sounds(
-            args.work.parent / "real-long", n, duration_s=5.12, workers=args.workers
+            args.work.parent / "real", n, duration_s=5.12, workers=args.workers
         )
         self.vectors = self.scorer.embed(mel_windows([self.real.sound(i) for i in range(n)]))
         self.generator = self._generator()

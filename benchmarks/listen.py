@@ -59,7 +59,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     trained = open_trained(args.training)
     real = real_sounds(
-        args.training.resolve().parent / "generator_scores" / f"listen-{args.seed}",
+        args.training.resolve().parent / "generator_scores" / "real",
         len(CLASSES) * args.each,
         seed=888_000 + args.seed,
         workers=args.workers,

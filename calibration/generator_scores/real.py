@@ -47,6 +47,7 @@ def real_sounds(
     Parameters
     ----------
     folder : Path
+        Holds a folder for each number, length and seed.
     n : int
     seed : int
         Another one than that of any training.
@@ -55,7 +56,8 @@ def real_sounds(
         Processes that render.
     """
     source = ProceduralSource(seed, duration_s=duration_s)
-    store = render_store(source, folder, count=n, workers=workers, shard=100)
+    own = folder / f"seed{seed}-{n}-{duration_s:g}s"
+    store = render_store(source, own, count=n, workers=workers, shard=100)
     notes = store.annotations
     names = {"pitch": "pitch_hz", "tempo": "tempo_bpm", "brightness": "brightness_hz"}
     names |= {"loudness": "loudness_dbfs", "density": "density_hz"}

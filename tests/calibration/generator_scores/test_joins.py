@@ -68,10 +68,10 @@ def test_silent_streams_do_not_count() -> None:
 
 def test_joins_without_clicks_rank_like_any_place() -> None:
     rng = np.random.default_rng(4)
-    streams = [0.1 * rng.standard_normal(4 * RATE) for _ in range(8)]
-    found = clicks(streams, [range(2560, 4 * RATE, 2560)] * 8)
-    assert found.median_percentile == pytest.approx(50.0, abs=6.0)
-    assert found.p95_percentile == pytest.approx(95.0, abs=3.0)
+    streams = [0.1 * rng.standard_normal(4 * RATE) for _ in range(4)]
+    found = clicks(streams, [range(2560, 4 * RATE, 2560)] * 4)
+    assert found.median_percentile == pytest.approx(50.0, abs=10.0)
+    assert found.p95_percentile == pytest.approx(95.0, abs=4.0)
 
 
 def test_clicks_at_the_joins_are_found() -> None:

@@ -15,19 +15,14 @@ from stream.bench.cli import register
 from stream.bench.run import BenchSettings, run_bench
 from stream.bench.subject import open_subject, random_conditions, stretch_frames
 from stream.bench.table import bench_tables
-
-pytest.importorskip("torch")
+from tests.export.plain_generator import write_plain
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.calibration.generated.shallow_folder import write_shallow
-
-    return write_shallow(tmp_path_factory.mktemp("bench") / "shallow")
+    return write_plain(tmp_path_factory.mktemp("bench") / "plain")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_path_to_the_latents_gives_those_of_the_whole_stretch(folder: Path) -> None:
     subject = open_subject(folder)
     spec, generator = subject.spec, subject.generator
@@ -43,8 +38,6 @@ def test_the_path_to_the_latents_gives_those_of_the_whole_stretch(folder: Path) 
         np.testing.assert_allclose(latents, state["prefix"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_everything_is_measured_and_can_be_written_as_json(folder: Path) -> None:
     settings = BenchSettings(folder, changes=6, minutes=0.02, warm_up_s=0.0)
     said: list[str] = []
@@ -55,7 +48,7 @@ def test_everything_is_measured_and_can_be_written_as_json(folder: Path) -> None
     assert set(again["first_sound_ms"]) == {"p50", "p95", "p99", "max", "n"}
     assert set(again["stamps_ms"]) == {"stretch_start", "latent", "waveform", "first_sample"}
     assert again["provider"] == "CPUExecutionProvider"
-    assert [row["stretch_s"] for row in again["lengths"]] == [0.16, 0.64]
+    assert [row["stretch_s"] for row in again["lengths"]] == [0.04, 0.12]
     assert again["stream"]["underruns"] >= 0
     assert "warming up" in said
 
@@ -70,13 +63,11 @@ def test_everything_is_measured_and_can_be_written_as_json(folder: Path) -> None
     assert "CPUExecutionProvider" in shown
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_lengths_that_are_not_made_are_refused_with_those_that_are(folder: Path) -> None:
     spec = open_subject(folder).spec
-    assert stretch_frames(spec, None) == 4
-    assert stretch_frames(spec, 0.64) == 16
-    with pytest.raises(SettingError, match=r"0\.16, 0\.64 s, not 0\.5 s"):
+    assert stretch_frames(spec, None) == 1
+    assert stretch_frames(spec, 0.12) == 3
+    with pytest.raises(SettingError, match=r"0\.04, 0\.12 s, not 0\.5 s"):
         stretch_frames(spec, 0.5)
 
 
@@ -107,8 +98,6 @@ def command() -> typer.Typer:
     return app
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_command_prints_one_json_object_last(folder: Path) -> None:
     given = ["bench", str(folder), "--changes", "3", "--minutes", "0", "--warm-up-s", "0", "--json"]
     result = CliRunner().invoke(command(), given)
@@ -134,11 +123,8 @@ def test_what_is_missing_is_said_in_one_sentence(given: list[str], said: str) ->
     assert said in str(result.exception)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_gpu_that_is_not_there_is_refused_for_a_generator(folder: Path) -> None:
-    import torch
-
+    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(DeviceError):
@@ -146,8 +132,7 @@ def test_a_gpu_that_is_not_there_is_refused_for_a_generator(folder: Path) -> Non
 
 
 def test_a_gpu_that_is_not_there_is_refused_for_the_full_size() -> None:
-    import torch
-
+    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     full = ["bench", "--full", "--random-weights", "--device", "cuda", "--model", "musicldm"]
