@@ -43,3 +43,16 @@ def test_busy_jobs_end_with_their_context() -> None:
         started = [c for c in psutil.Process().children() if c.pid not in before]
         assert len(started) == 2
     assert not any(child.is_running() for child in started)
+
+
+def test_rows_become_a_table_with_every_column() -> None:
+    from rich.console import Console
+
+    from stream.bench.table import rows_table
+
+    rows = [{"model": "musicldm", "p50 ms": 3.25}, {"model": "audioldm2", "p50 ms": "-"}]
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(rows_table(rows, title="Times"))
+    shown = capture.get()
+    assert all(word in shown for word in ("Times", "musicldm", "3.25", "audioldm2", "p50 ms"))
