@@ -300,21 +300,29 @@ class StretchGraph(nn.Module):
         return frames.float().reshape(1, FRAMES_PER_LATENT * latents.shape[1], N_MELS), after
 
     def _velocity(self, given: dict[str, Tensor]) -> Callable[[Tensor, Moment], Tensor]:
-        free = {
-            **given,
-            "condition": torch.zeros_like(given["condition"]),
-            "tokens": torch.zeros_like(given["tokens"]),
+        if self.guidance == 1.0:
+
+            def plain(x: Tensor, time: Moment) -> Tensor:
+                moment = torch.as_tensor(time, device=x.device).reshape(1)
+                velocity: Tensor = self.denoiser(x, moment, **given)
+                return velocity
+
+            return plain
+        # With the condition and without it side by side: one call for both.
+        open_parts = ("condition", "tokens")
+        both = {
+            name: torch.cat([value, torch.zeros_like(value) if name in open_parts else value])
+            for name, value in given.items()
         }
 
-        def velocity(x: Tensor, time: Moment) -> Tensor:
+        def guided(x: Tensor, time: Moment) -> Tensor:
             moment = torch.as_tensor(time, device=x.device).reshape(1)
-            with_it: Tensor = self.denoiser(x, moment, **given)
-            if self.guidance == 1.0:
-                return with_it
-            without: Tensor = self.denoiser(x, moment, **free)
-            return without + self.guidance * (with_it - without)
+            pair = self.denoiser(torch.cat([x, x]), torch.cat([moment, moment]), **both)
+            with_it, without = pair.chunk(2)
+            velocity: Tensor = without + self.guidance * (with_it - without)
+            return velocity
 
-        return velocity
+        return guided
 
     def _after_silence(self) -> list[Tensor]:
         """Return the memory of decoder and vocoder after a second of silence."""
