@@ -1,17 +1,16 @@
-"""Bundles with a real exported generator, small and of random weights, over the signal of sessions.
+"""Bundles with a generator over the signal of sessions; every part of the path is the true one.
 
-What it makes is noise with a timbre; every part of the path to it is the true one.
+The generator is a few matrices, there in no time, or the true networks one block deep, untrained:
+what these make is noise with a timbre, continuous from stretch to stretch.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pytest
 
 from export.bundle import save_bundle, standardise_file
 from export.chains import CoarseToFineChain, RetrievedStart, SemanticChain
@@ -24,25 +23,34 @@ from models.features import make_extractor
 from models.spec import InputSpec, StandardiseSpec
 from tests.integration.sessions import CHANNELS, RATE_HZ, SFREQ_HZ, SPEC
 
-__all__ = ["FRAME", "STEPS", "STRETCHES", "exported_generator", "write_generated"]
+__all__ = ["FRAME", "HOP_S", "KINDS", "Kind", "exported_generator", "write_all", "write_generated"]
 
 FRAME = 640
-STRETCHES = (4, 16)
 STEPS = 2  # of tokens for a window
 
 Kind = Literal["semantic", "semantic from a sound", "coarse-to-fine"]
+KINDS: tuple[Kind, ...] = ("semantic", "semantic from a sound", "coarse-to-fine")
+# The last one's windows are of several stretches, and longer than their tokens.
+HOP_S: dict[Kind, float] = {"semantic": 0.1, "semantic from a sound": 0.1, "coarse-to-fine": 0.5}
 
 
-def exported_generator(factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a generator; it is exported once for all tests that ask for it."""
-    return _exported(factory.getbasetemp())
+def exported_generator(folder: Path) -> Path:
+    """Export untrained networks to a folder; takes seconds for each of their graphs."""
+    from export.generator_export import export_generator
+    from export.generator_folder import Checks
+    from tests.export.shallow import shallow_trained
+
+    checks = Checks(conditions=1, streams=1, accept=True)
+    export_generator(shallow_trained(), folder, stretches=(4, 16), checks=checks)
+    return folder
 
 
-@cache
-def _exported(base: Path) -> Path:
-    from tests.calibration.generated.shallow_folder import write_shallow
-
-    return write_shallow(base / "exported-generator")
+def write_all(home: Path, generator: Path) -> dict[Kind, Path]:
+    """Write a bundle of every kind."""
+    return {
+        kind: write_generated(home / kind.replace(" ", "-"), generator, kind, hop_s=HOP_S[kind])
+        for kind in KINDS
+    }
 
 
 def write_generated(
