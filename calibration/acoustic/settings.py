@@ -38,9 +38,8 @@ class AcousticSettings:
 
     # The transformer.
     # What the brain token is made of: features, as in the paper, or what the closed form says of
-    # them ("components", out of fold in training). Hundreds of windows are too few for features:
-    # on 480 of a simulated listener the network was worse than its own base after 20 steps.
-    brain: Literal["features", "components"] = "components"
+    # them ("components", out of fold in training; base "ridge").
+    brain: Literal["features", "components"] = "features"
     n_features: int = 768  # those with the highest responses make the brain token; 0: all
     width: int = 128
     heads: int = 4
@@ -49,7 +48,10 @@ class AcousticSettings:
     feedforward: int = 256
     dropout: float = 0.3
     # What its output is added to: nothing (the paper), the mean tokens, or the closed form.
-    base: Literal["none", "mean", "ridge"] = "ridge"
+    # On 360 windows of a simulated listener, squared error on other clips over that of the mean
+    # tokens: .72 on the mean, from features with `feature_noise`; .78 on the closed form, from its
+    # components; .78 the closed form alone.
+    base: Literal["none", "mean", "ridge"] = "mean"
 
     # The closed form.
     rank: int = 64  # components of the tokens of a window
@@ -66,7 +68,7 @@ class AcousticSettings:
     mel_target: Literal["sound", "upper"] = "sound"
     tune_token_decoder: bool = False  # train it along, as the paper does with AudioMAE's
     reduction: Literal["mean", "sum"] = "mean"  # of squares over a window
-    feature_noise: float = 0.0  # spread of noise on standardised features, against overfitting
+    feature_noise: float = 0.5  # spread of noise on standardised features, against overfitting
 
     # Selection on groups that are not trained on.
     held_out: float = 0.15  # share of the groups
@@ -142,6 +144,7 @@ def paper_settings(*, n_windows: int, epochs: int = 30) -> AcousticSettings:
         dropout=0.1,
         base="none",
         p_gt=0.25,
+        feature_noise=0.0,
         perceptual_weight=1.0,
         mel_weight=1.0,
         tune_token_decoder=True,

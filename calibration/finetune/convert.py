@@ -2,8 +2,8 @@
 
 These checkpoints predict noise, whose errors are multiplied by 84 in x0 at the last level. Here a
 second output is grown beside the old one. At first everything comes from the old one, so that x0 is
-what it was at every level; as `share` falls to 0 the new one takes over, and is all that is kept:
-the network has its published layout again and predicts v or x0 directly.
+what it was at every level; with `share` at 0 everything comes from the new one. Once that is
+taught, it is all that is kept: the network has its published layout again and predicts v or x0.
 
 Guidance enters as a vector beside the time, as diffusers' `time_cond_proj_dim` has it, through a
 layer that is zero at first. Once a strength is chosen it is folded into a bias, exactly.
@@ -98,7 +98,8 @@ class GrownDenoiser(nn.Module):
         with _guidance(self.denoiser.unet, strength, len(x), like=x, on=self.guided):
             both: Tensor = self.denoiser(x, timestep, *parts)
         eps, own = both.chunk(2, dim=1)
-        # Not a branch: a share that falls by and by leaves one graph.
+        if float(self.share) == 0.0:  # 84 times what is not asked for is still no 0 in bfloat16
+            return own
         made: Tensor = self.share * self._from_noise(x, eps, timestep) + (1.0 - self.share) * own
         return made
 

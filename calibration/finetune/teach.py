@@ -1,7 +1,7 @@
 """Teach a grown denoiser what its checkpoint says with guidance: v or x0, in one evaluation.
 
-The old output's share falls to zero over the first half of the steps (see
-`calibration.finetune.convert`).
+The new output learns from the first step on; the old one, whose errors are multiplied on the way to
+v or x0, has no share in the loss, and is left out in the end (see `calibration.finetune.convert`).
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class ConvertStage(Stage):
         self.latents = latents
         self.alphas = torch.from_numpy(generator.schedule.alphas()).to(self.device)
         grown = grow(generator, options.prediction).requires_grad_(True)
+        grown.share.zero_()
         self.train_network("grown", grown)
 
     def advance(
@@ -66,7 +67,6 @@ class ConvertStage(Stage):
         """One step at random levels and strengths."""
         grown = self.networks["grown"]
         assert isinstance(grown, GrownDenoiser)
-        grown.share.fill_(max(0.0, 1.0 - step / max(1.0, 0.5 * self.options.steps)))
         rows = rng.integers(0, len(self.latents), self.batch)
         x0 = torch.from_numpy(self.latents[rows]).to(self.device)
         eps = torch.randn(x0.shape, generator=noise, device=self.device)
@@ -75,14 +75,13 @@ class ConvertStage(Stage):
         strength = torch.from_numpy(rng.uniform(low, high, len(x0)).astype(np.float32))
         loss = self._loss(grown, x0, eps, times, strength.to(self.device), rows).mean()
         self.update(loss, "grown")
-        return {"loss": loss, "share": float(grown.share)}
+        return {"loss": loss}
 
     @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
         """Return how far the new output alone is from the guided teacher, over its spread."""
         grown = self.averages["grown"]
         assert isinstance(grown, GrownDenoiser)
-        grown.share.zero_()
         source = torch.Generator().manual_seed(self.run.seed + 5)
         rows = np.arange(min(len(self.latents), 32))
         x0 = torch.from_numpy(self.latents[rows]).to(self.device)
@@ -99,7 +98,6 @@ class ConvertStage(Stage):
         """Return the generator of the published layout, with the chosen strength folded in."""
         grown = self.averages["grown"]
         assert isinstance(grown, GrownDenoiser)
-        grown.share.zero_()
         return grown_generator(grown, self.teacher, strength=self.options.strength)
 
     def _loss(
@@ -123,11 +121,10 @@ class ConvertStage(Stage):
             guided = without + strength.double().reshape(-1, 1, 1, 1) * (said - without)
             predicted = grown(x, times, *parts, strength=strength)
         if self.options.prediction == "sample":
-            wanted = (x - sigma * guided) / alpha
+            said_so, so_it_is = (x - sigma * guided) / alpha, x0.double()
         else:
-            wanted = (guided - sigma * x) / alpha
-        # The teacher's own errors are multiplied by up to 84 on the way to v or x0; weighted by
-        # alpha, the last levels count without ruling. The choice is ours.
-        squares = alpha * (predicted.double() - wanted).square()
+            said_so, so_it_is = (guided - sigma * x) / alpha, alpha * eps - sigma * x0
+        wanted = torch.where(alpha < self.options.least_alpha, so_it_is, said_so)
+        squares = (predicted.double() - wanted).square()
         loss: Tensor = squares.flatten(1).mean(1).float()
         return loss

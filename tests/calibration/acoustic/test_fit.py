@@ -21,6 +21,8 @@ from models.errors import SettingError
 from tests.calibration.acoustic.brain import Windows, make_windows
 
 _SMALL = AcousticSettings(
+    base="ridge",
+    feature_noise=0.0,
     steps=60,
     batch=16,
     rate=2e-3,
@@ -244,7 +246,7 @@ def test_the_paper_sizes() -> None:
         {"held_out": 0.0},
         {"penalties": ()},
         {"mel_weight": -1.0},
-        {"base": "mean"},
+        {"brain": "components", "base": "mean"},
     ],
 )
 def test_settings_that_cannot_be_are_refused(values: dict[str, object]) -> None:

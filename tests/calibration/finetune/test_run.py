@@ -34,6 +34,8 @@ fixed_s = 4.5
 
 [acoustic]
 method = "{method}"
+base = "ridge"
+brain = "components"
 steps = 6
 batch = 8
 width = 48
