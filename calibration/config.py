@@ -192,11 +192,11 @@ class GeneratorChoice:
     chain: Literal["semantic", "coarse-to-fine"] = "semantic"
     acoustic: Literal["ridge", "transformer"] = "ridge"  # coarse-to-fine: what decodes tokens
     start: Literal["none", "retrieval"] = "none"  # begin from the nearest sound of the library
-    strength: float = 0.6  # of the start: 1 is all new, 0 the retrieved sound as it is
+    strength: float = 0.7  # of the start: 1 is all new, 0 the retrieved sound as it is
     seed: int = 0  # of the noise
     steps: int | None = None  # of the sampler; an export has one number, another is refused
     judge: str | None = None  # an embedder that scores; None: that of the folder
-    scored_strengths: tuple[float, ...] = (0.4, 0.6, 0.8)  # beside the direct sound
+    scored_strengths: tuple[float, ...] = (0.5, 0.7, 0.9)  # beside the direct sound
     scored_clips: int = 40  # drawn at random from those that are held out
     scored_s: float = 10.0  # of generated sound for each clip, at most
     n_shuffled: int = 1  # decoders of shuffled brains whose sound is generated too

@@ -30,7 +30,7 @@ from stream.monitor import Observer
 
 __all__ = ["DecodedConditions", "GeneratedDemo", "render_run", "score_generated_demo"]
 
-_STRENGTH = 0.6  # of the start from a retrieved sound
+_STRENGTH = 0.7  # of the start from a retrieved sound
 _N_FLOORS = 4
 
 

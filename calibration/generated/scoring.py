@@ -27,7 +27,7 @@ RendererMaker = Callable[[int, StartLibrary | None, float], Renderer]
 class SoundScoring:
     """How generated sound is scored."""
 
-    strengths: tuple[float, ...] = (0.4, 0.6, 0.8)  # of starts from retrieved sounds
+    strengths: tuple[float, ...] = (0.5, 0.7, 0.9)  # of starts from retrieved sounds
     most_clips: int = 40  # generated, drawn at random from those that are held out
     most_s: float = 10.0  # of generated sound for each clip
     n_shuffled: int = 1  # decoders of shuffled brains whose sound is generated too
