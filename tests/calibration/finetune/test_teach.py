@@ -17,7 +17,7 @@ from models.errors import SettingError
 from tests.models.nets.full.tiny import tiny_generator
 
 _OPTIONS = ConvertSettings(
-    steps=30, batch=4, rate=4e-3, warmup=1, average=0.5, low=1.0, strength=2.0
+    steps=30, batch=4, rate=2e-4, warmup=1, average=0.5, low=1.0, strength=2.0
 )
 
 
