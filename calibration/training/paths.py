@@ -34,7 +34,7 @@ MOMENTS = (0.0, 0.25, 0.5, 0.75)
 """Where jumps begin: `ping_pong` at uniform times in one, two and four steps."""
 
 _CHUNK = 8  # windows of one length that are drawn together
-_TOGETHER = 8  # chunks of one length that go through the teacher at once
+_TOGETHER = 8
 _FORMAT = 1
 
 
@@ -47,12 +47,21 @@ class TeacherPaths:
     run : TrainingSettings
     teacher : str
         A digest of the teacher's weights; paths of another one are not used.
+    together : int
+        Chunks of a length that go through the teacher before they are written.
     """
 
-    def __init__(self, material: Material, run: TrainingSettings, *, teacher: str) -> None:
+    def __init__(
+        self,
+        material: Material,
+        run: TrainingSettings,
+        *,
+        teacher: str,
+        together: int = _TOGETHER,
+    ) -> None:
         self._material, self._run = material, run
         needed = -(-run.distill.paths // (_CHUNK * len(LENGTHS)))
-        self._together = min(_TOGETHER, needed)
+        self._together = min(together, needed)
         # Whole blocks: in each, as many chunks of every length.
         self._block = self._together * len(LENGTHS)
         self.chunks = -(-needed // self._together) * self._block

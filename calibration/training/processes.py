@@ -82,6 +82,8 @@ def processes() -> Processes:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Processes()
+    import torch
+
     try:
         from accelerate import Accelerator
     except ImportError as error:
@@ -90,4 +92,5 @@ def processes() -> Processes:
             "'hearback[train]'."
         ) from error
     # Half precision is the stages' own affair: some of what they do needs full precision.
-    return Processes(Accelerator(mixed_precision="no"))
+    # Without being told of the CPU, Accelerate leaves processes that have no GPU each to itself.
+    return Processes(Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available()))

@@ -56,8 +56,8 @@ def test_paths_that_were_cut_off_go_on_and_are_the_same(tmp_path: Path) -> None:
     assert whole.chunks * 8 >= 300
     teacher = Denoiser(width=32, depth=1).requires_grad_(False)
     torch.nn.init.normal_(teacher.leave.weight, std=0.1)
-    run = shorter(paths=257)
-    paths = TeacherPaths(material, run, teacher="y")
+    run = shorter(paths=64)
+    paths = TeacherPaths(material, run, teacher="y", together=1)
     asked: list[int] = []
 
     def at_the_second() -> bool:
@@ -71,11 +71,12 @@ def test_paths_that_were_cut_off_go_on_and_are_the_same(tmp_path: Path) -> None:
 
     assert not paths.make(teacher, ended=at_the_second, progress=tell)
     assert paths.make(teacher, progress=tell)
-    assert told == [("paths of the teacher", n, 512) for n in (256, 512)]
+    assert told == [("paths of the teacher", n, 64) for n in (32, 64)]
     pieces = np.array(material.derived("paths"))
     assert paths.make(teacher, progress=tell)  # there already
     assert len(told) == 2
-    assert TeacherPaths(material, run, teacher="z").make(teacher)  # of another: made anew
+    other = TeacherPaths(material, run, teacher="z", together=2)
+    assert other.make(teacher)  # of another teacher: made anew
     assert np.array_equal(np.array(material.derived("paths")), pieces)
 
 
@@ -105,7 +106,7 @@ def test_continuations_stand_where_the_known_frames_were(stage: DistillStage) ->
     assert torch.all(torch.isfinite(x))
 
 
-@pytest.mark.parametrize("method", ["arc", "consistency"])
+@pytest.mark.parametrize("method", [pytest.param("arc", marks=pytest.mark.slow), "consistency"])
 def test_distillation_resumes_bit_for_bit(
     method: str, folder: Path, material: Material, stage: DistillStage, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from calibration.training.checkpoint import load_tensors
+from calibration.training.checkpoint import load_tensors, read_note
 from calibration.training.codec import CodecStage
 from calibration.training.loop import Stage, train_stage
 from calibration.training.material import Material, prepare_sounds
@@ -76,9 +76,9 @@ def test_two_processes_take_steps_down_the_mean_of_their_gradients(
 ) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")
     (tmp_path / "run.toml").write_text(_CONFIG)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0", "-m", "calibration.training", "codec", "--json"]
+    # On GPUs `accelerate launch` does this; on CPUs it wants MPI for more than one process.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch += ["-m", "calibration.training", "codec", "--json"]
     launch += ["--out", str(tmp_path / "out"), "--config", str(tmp_path / "run.toml")]
     done = subprocess.run(launch, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -94,12 +94,19 @@ def test_two_processes_take_steps_down_the_mean_of_their_gradients(
     _train_side_by_side(stages, monkeypatch)
     found, note = load_tensors(tmp_path / "out" / "codec" / "checkpoint.safetensors")
     assert note["step"] == 1
+    made = read_note(tmp_path / "out" / "codec" / "final.safetensors")["made_with"]
+    assert made["processes"] == 2
     # Moments are the gradients times what is known; weights move by their sign at first, which
     # rounding turns where a gradient is next to nothing.
     moments = {k: v for k, v in stages[0].tensors().items() if k.endswith(".exp_avg")}
     assert len(moments) > 20
     for name, value in moments.items():
         assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()))
+
+
+def _grad(weight: torch.nn.Parameter) -> torch.Tensor:
+    assert weight.grad is not None
+    return weight.grad.clone()
 
 
 def _train_side_by_side(stages: list[CodecStage], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +118,7 @@ def _train_side_by_side(stages: list[CodecStage], monkeypatch: pytest.MonkeyPatc
         def keep(self: Stage, loss: torch.Tensor, *keys: str) -> None:
             self.networks["codec"].zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            grads.append([p.grad.clone() for p in self.networks["codec"].parameters()])  # noqa: B023
+            grads.append([_grad(p) for p in self.networks["codec"].parameters()])  # noqa: B023
 
         monkeypatch.setattr(Stage, "update", keep)
         for stage in stages:

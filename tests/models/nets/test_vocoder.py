@@ -42,7 +42,7 @@ def test_a_strong_pull_sets_the_phase_and_none_lets_it_run_on() -> None:
 def test_gradients_stay_within_their_frame() -> None:
     turn = torch.zeros(1, 5, 3, requires_grad=True)
     pull = torch.randn(1, 5, 2, 3, generator=torch.Generator().manual_seed(0))
-    _run_on(torch.zeros(1, 2, 3), turn, pull)[:, -1, 0].sum().backward()
+    _run_on(torch.zeros(1, 2, 3), turn, pull)[:, -1, 0].sum().backward()  # type: ignore[no-untyped-call]
     assert turn.grad is not None
     assert float(turn.grad[:, :-1].abs().max()) == 0.0
     assert float(turn.grad[:, -1].abs().max()) > 0.0
