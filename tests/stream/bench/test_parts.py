@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,10 @@ def test_rows_become_a_table_with_every_column() -> None:
 
     from stream.bench.table import rows_table
 
-    rows = [{"model": "musicldm", "p50 ms": 3.25}, {"model": "audioldm2", "p50 ms": "-"}]
+    rows: list[dict[str, Any]] = [
+        {"model": "musicldm", "p50 ms": 3.25},
+        {"model": "audioldm2", "p50 ms": "-"},
+    ]
     console = Console(width=80)
     with console.capture() as capture:
         console.print(rows_table(rows, title="Times"))
