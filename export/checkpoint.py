@@ -6,6 +6,7 @@ Needs the extra `train`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,7 +179,7 @@ def _size(tensors: Mapping[str, Tensor], where: Path) -> SizeName:
 
 def _about(folder: Path, notes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     about: dict[str, Any] = {
-        stage: {name: note[name] for name in ("step", "scores") if name in note}
+        stage: {name: _plain(note[name]) for name in ("step", "scores", "labels") if name in note}
         for stage, note in notes.items()
     }
     try:
@@ -186,6 +187,15 @@ def _about(folder: Path, notes: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     except (OSError, ValueError):
         about["recipe"] = {}
     return about
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON values with null for what is not finite."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _words(names: list[str]) -> str:

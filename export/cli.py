@@ -176,11 +176,13 @@ def _show(values: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from export.generator_page import figure_text
+
     console = Console(stderr=True)
     if "figures" in values:
         table = Table("figure", "value", title="Exported graphs beside the networks")
         for name, value in sorted(values["figures"].items()):
-            table.add_row(name, f"{value:.3g}")
+            table.add_row(name, figure_text(value))
         console.print(table)
         console.print(
             f"{values['family']} {values['size']}: {values['steps']} steps of {values['sampler']}, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import math
 import os
 import platform
 import shutil
@@ -146,7 +147,7 @@ def finish_folder(
     for check in failed:
         _log.warning("Accepted: %s.", check)
     parity = {
-        "figures": figures,
+        "figures": {k: v if math.isfinite(v) else None for k, v in figures.items()},
         "failed": [str(check) for check in failed],
         "runtime": _versions(generator.device),
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

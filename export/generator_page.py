@@ -7,7 +7,7 @@ from typing import Any
 
 from export.generator_files import GeneratorCard
 
-__all__ = ["PAGE_FILE", "card_page"]
+__all__ = ["PAGE_FILE", "card_page", "figure_text"]
 
 PAGE_FILE = "card.md"
 
@@ -32,11 +32,16 @@ def card_page(card: GeneratorCard) -> str:
     if card.about:
         lines += ["", "## Training", "", *_tree(card.about)]
     if card.parity:
-        figures: Mapping[str, float] = card.parity.get("figures", {})
+        figures: Mapping[str, float | None] = card.parity.get("figures", {})
         lines += ["", "## Export beside torch", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.3g} |" for name, value in sorted(figures.items())]
+        lines += [f"| {name} | {figure_text(value)} |" for name, value in sorted(figures.items())]
         lines += ["", *(f"Not kept: {text}." for text in card.parity.get("failed", []))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def figure_text(value: float | None) -> str:
+    """Return a figure of parity as it is shown; those that were not finite are null."""
+    return "not finite" if value is None else f"{value:.3g}"
 
 
 def _tree(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
