@@ -84,7 +84,7 @@ class FewSteps(SmallFinetune):
         conditions = self.conditions(rows, rng)
         n_new = int(rng.choice(self._lengths))
         firsts = self._firsts(len(rows), n_new, rng)
-        x, known = self._windows(rows, firsts, n_new, rng)
+        x, known = self._windows(rows, firsts, n_new, rng, switched=self.options.switched)
         vector, tokens = self.dropped(len(rows), rng)
         given = {
             "condition": conditions.vector * vector[:, None],

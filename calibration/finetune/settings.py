@@ -50,6 +50,7 @@ class FinetuneSettings(StageSettings):
     given_true: Literal["tokens", "embedding", "both"] = "tokens"
     without_condition: float = 0.15  # dropout, for guidance
     prefixed: float = 0.8  # samples that go on from known frames, as the generator learnt it
+    switched: float = 0.25  # share of those whose known frames are of another sound
     error_share: float = 0.0  # samples whose condition is drawn from the decoder's error model
     error_rank: int = 32
     error_centre: Literal["true", "regressed"] = "regressed"
@@ -62,11 +63,17 @@ class FinetuneSettings(StageSettings):
 
     def __post_init__(self) -> None:
         StageSettings.__post_init__(self)
-        shares = (self.p_gt, self.without_condition, self.prefixed, self.error_share)
+        shares = (
+            self.p_gt,
+            self.without_condition,
+            self.prefixed,
+            self.switched,
+            self.error_share,
+        )
         if not all(0 <= share <= 1 for share in shares) or not 0 < self.held_out < 1:
             raise SettingError(
-                "p_gt, without_condition, prefixed and error_share lie in 0 to 1 and held_out "
-                f"between, got {shares} and {self.held_out}."
+                "p_gt, without_condition, prefixed, switched and error_share lie in 0 to 1 and "
+                f"held_out between, got {shares} and {self.held_out}."
             )
         if min(self.error_rank, self.check_every, self.check_windows, self.patience) < 1:
             raise SettingError(

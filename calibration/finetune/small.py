@@ -29,6 +29,7 @@ __all__ = ["PREFIX", "BrainStage", "SmallFinetune"]
 PREFIX = 32  # latent frames that may be known
 _NEW = 32  # latent frames of a stretch that are made at most
 _SHORTEST = 8
+_FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
 _MOMENTS = 4  # at which each window is checked
 
 
@@ -168,7 +169,7 @@ class SmallFinetune(BrainStage):
         conditions = self.conditions(rows, rng)
         n_new = int(rng.choice(self._lengths))
         firsts = self._firsts(len(rows), n_new, rng)
-        x, known = self._windows(rows, firsts, n_new, rng)
+        x, known = self._windows(rows, firsts, n_new, rng, switched=self.options.switched)
         vector, tokens = self.dropped(len(rows), rng)
         words = self._words(conditions.tokens, firsts, n_new) * tokens[:, None, None]
         start = torch.randn(x.shape, generator=noise, device=self.device)
@@ -224,11 +225,14 @@ class SmallFinetune(BrainStage):
         firsts: NDArray[np.int64],
         n_new: int,
         rng: np.random.Generator,
+        *,
+        switched: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Return latents (batch, 32 + n_new, 32) and which frames are known.
 
         As the generator learnt it: most windows go on from known frames, some of those from fewer
-        than 32, as a stream that has just begun; of what lies before the clip nothing is known.
+        than 32, as a stream that has just begun; of what lies before the clip nothing is known. A
+        share goes on from another sound, as after a change of what is decoded.
         """
         n = len(rows)
         pairs = zip(rows.tolist(), firsts.tolist(), strict=True)
@@ -236,7 +240,16 @@ class SmallFinetune(BrainStage):
         most = np.minimum(self.windows.n_known[rows] + firsts, PREFIX)
         full = rng.uniform(size=n) < 0.6
         lengths = np.where(full, most, rng.integers(0, PREFIX + 1, n).clip(max=most))
-        lengths[rng.uniform(size=n) >= self.options.prefixed] = 0
+        without = rng.uniform(size=n) >= self.options.prefixed
+        lengths[without] = 0
+        other = np.flatnonzero((rng.uniform(size=n) < switched) & ~without)
+        if len(other):
+            ends = self.windows.latents[rng.choice(self.train_rows, len(other)), -PREFIX - 2 :]
+            x[other, :PREFIX] = ends[:, :PREFIX]
+            for k, share in enumerate(_FADE):
+                new = share * x[other, PREFIX + k] + (1.0 - share) * ends[:, PREFIX + k]
+                x[other, PREFIX + k] = new
+            lengths[other] = PREFIX
         known = np.zeros((n, PREFIX + n_new), np.float32)
         known[:, :PREFIX] = np.arange(PREFIX) >= PREFIX - lengths[:, None]
         latents = torch.from_numpy(np.asarray(x, np.float32))

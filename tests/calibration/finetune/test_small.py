@@ -135,6 +135,19 @@ def test_windows_go_on_from_known_frames_and_know_nothing_before_the_clip(
     assert np.mean(lengths[some] > 0) == pytest.approx(0.8, abs=0.06)
 
 
+def test_a_share_goes_on_from_another_sound(windows: BrainWindows) -> None:
+    stage = _stage(windows)
+    rows = np.resize(stage.train_rows, 2000)
+    firsts = np.zeros(len(rows), np.int64)
+    x, known = stage._windows(rows, firsts, 8, np.random.default_rng(0), switched=0.25)
+    own = torch.from_numpy(windows.latents[rows])
+    moved = (x[:, :PREFIX] != own[:, :PREFIX]).flatten(1).any(1)
+    assert float(moved.float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert torch.all(known[moved].sum(1) == PREFIX)
+    assert torch.equal(x[:, PREFIX + 2 :], own[:, PREFIX + 2 :])
+    assert torch.equal(x[~moved], own[~moved])
+
+
 def test_the_few_step_student_comes_nearer_to_where_the_tuned_paths_end(
     windows: BrainWindows, tmp_path: Path
 ) -> None:
