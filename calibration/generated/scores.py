@@ -82,9 +82,8 @@ class GeneratedScores:
 
     @property
     def started(self) -> SoundScore | None:
-        """The best of the strengths that were tried; being the best of several flatters it."""
-        rows = [row for row in self.rows if row.way == "started"]
-        return max(rows, key=lambda row: row.identification) if rows else None
+        """That of the strength that was set, which comes first; the best would flatter itself."""
+        return self.row("started")
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -33,7 +33,7 @@ def sound_table(sound: GeneratedScores) -> str:
         f"Sound of the {sound.chain} chain by the generator {sound.generator}, at most "
         f"{sound.seconds_per_clip:g} s for each clip that was held out, analysed again by "
         f"{sound.judge}, which is not what was decoded to and did not teach the generator. Chance "
-        "is 0.5. The best of several strengths is the best of several: read it with the others."
+        "is 0.5. Of several strengths the first is the one that was set."
     )
     return (
         f"<h2>What the generated sound tells</h2><p>{escape(told)}</p>"
