@@ -167,11 +167,13 @@ def _write(folder: Path, pieces: list[Piece]) -> None:
         height_ratios=(3, 1), sharex="col", layout="constrained",
     )  # fmt: skip
     top = _top(pieces[0].sound)
+    # One scale for the row: what is made too quiet must look too quiet.
+    peak = 1.1 * max(1e-3, *(float(np.max(np.abs(piece.sound))) for piece in pieces))
     for (above, below), piece in zip(axes.T, pieces, strict=True):
         _draw_mel(above, piece, top)
         time = np.arange(len(piece.sound)) / _RATE
         below.plot(time, piece.sound, linewidth=0.4, color="black")
-        below.set_ylim(-1.0, 1.0)
+        below.set_ylim(-peak, peak)
         below.set_xlabel("s")
         above.set_title(f"{piece.title}\n{level_dbfs(piece.sound):.0f} dBFS", fontsize=10)
     axes[0, 0].set_ylabel("mel band")
