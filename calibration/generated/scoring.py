@@ -100,6 +100,7 @@ def score_generated(
     shuffled = held.shuffled[: options.n_shuffled]
     total = 2 + len(strengths) + len(shuffled) * (1 + len(strengths[:1]))
     done = 0
+    made: list[NDArray[np.float32]] = []  # vectors of the direct sounds
 
     def score(
         clips: Sequence[ClipConditions], way: str, strength: float | None = None, *, p: bool = True
@@ -114,6 +115,8 @@ def score_generated(
             for number, clip in enumerate(clips)
         ]
         vectors = np.stack([judge.embed(pcm, 16_000) for pcm in sounds])
+        if way == "direct":
+            made.append(vectors)
         return score_vectors(
             vectors,
             truth,
@@ -144,6 +147,9 @@ def score_generated(
         for strength in strengths[:1]:
             again = [score(clips, "shuffled", strength, p=False) for clips in shuffled]
             rows.append(mean_score(again))
+    else:
+        rows.append(_dealt(made[0], truth, options))
+        notes = (*notes, "The control of the sound deals what was decoded out to other clips.")
     meant = np.asarray(held.meant / np.linalg.norm(held.meant, axis=1, keepdims=True), np.float32)
     true = [
         ClipConditions(clip.clip, np.repeat(row[np.newaxis], len(clip.vectors), axis=0))
@@ -183,6 +189,20 @@ def _sound(
     return _first(pcm, options.most_s)
 
 
+def _dealt(
+    vectors: NDArray[np.float32], truth: NDArray[np.float32], options: SoundScoring
+) -> SoundScore:
+    """Return the score of sounds that belong to other clips, where no shuffled brain is at hand."""
+    rng = np.random.default_rng([options.seed, 514])
+    scores = []
+    for _ in range(_N_DEALT):
+        order = rng.permutation(len(truth))
+        own = np.empty(len(truth), np.int64)
+        own[order] = np.roll(order, 1)
+        scores.append(score_vectors(vectors, truth, way="shuffled", own=own, n_permutations=0))
+    return mean_score(scores)
+
+
 def _retrieved(
     held: HeldOut, library: StartLibrary, judge: Embedder, options: SoundScoring
 ) -> NDArray[np.float64]:
@@ -200,6 +220,7 @@ def _retrieved(
     return np.stack(rows)
 
 
+_N_DEALT = 20
 _LEAST_S = 2.56  # what the judge hears at once
 
 

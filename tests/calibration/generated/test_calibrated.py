@@ -104,7 +104,7 @@ def test_a_coarse_to_fine_bundle_decodes_tokens_too(
     assert bundle.manifest.chain.start is None
     again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, _settings(generator)))
     assert again.sound is not None
-    assert [row.way for row in again.sound.rows] == ["embedding", "direct", "true"]
+    assert [row.way for row in again.sound.rows] == ["embedding", "direct", "shuffled", "true"]
 
 
 def test_what_does_not_go_together_is_refused_before_any_work(

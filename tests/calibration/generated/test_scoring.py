@@ -137,6 +137,10 @@ def test_what_is_decoded_rightly_is_told_by_its_sound_and_a_shuffled_brain_is_no
 def test_wrong_conditions_give_the_score_that_the_ranks_say() -> None:
     # Each clip is decoded as its neighbour: the own tone is the second or third best.
     scores = _score(_held(np.roll(np.arange(_N), 1)))
+    dealt = scores.row("shuffled")  # no decoder of a shuffled brain was given
+    assert dealt is not None
+    assert abs(dealt.identification - 0.5) < 0.1
+    assert any("other clips" in note for note in scores.notes)
     direct, embedding = scores.row("direct"), scores.row("embedding")
     assert direct is not None
     assert embedding is not None
