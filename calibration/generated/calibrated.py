@@ -13,10 +13,11 @@ from calibration.config import CalibrationSettings, GeneratorChoice
 from calibration.data.dataset import Dataset, Stimulus
 from calibration.data.samples import Samples
 from calibration.embedders import make_embedder
-from calibration.embedders.base import Embedder, unit_rows
+from calibration.embedders.base import unit_rows
 from calibration.generated.chain import FittedGenerator
 from calibration.generated.conditions import as_vectors, clip_conditions, dealt_tokens
 from calibration.generated.folder import generator_folder
+from calibration.generated.judge import make_judge, same_space
 from calibration.generated.scores import GeneratedScores
 from calibration.generated.scoring import HeldOut, SoundScoring, score_generated
 from calibration.generated.start_library import StartLibrary, start_library
@@ -33,43 +34,9 @@ from models.stretch import CONDITION_DIM
 from stream.generator_renderer import GeneratorRenderer
 from stream.render import Renderer
 
-__all__ = ["GeneratorEnd", "make_judge"]
+__all__ = ["GeneratorEnd"]
 
 _RATE_HZ = 16_000
-
-
-def make_judge(choice: GeneratorChoice, target: str) -> Embedder:
-    """Return what scores the generated sound: never what it was decoded to.
-
-    Raises
-    ------
-    SettingError
-        If the generator has no judge and none is named, or it is the encoder in whose space was
-        decoded.
-    """
-    assert choice.folder is not None
-    folder = generator_folder(choice.folder)
-    name = choice.judge or f"generator-judge:{folder}"
-    if choice.judge is None and not (folder / "judge.onnx").is_file():
-        raise SettingError(
-            f"The generator {folder.name!r} has no judge of its own. Name what scores its sound: "
-            "generator.judge = 'generator-judge:default', or another embedder."
-        )
-    judge = None if name == target else make_embedder(name)
-    if judge is None or _same_space(judge, target):
-        raise SettingError(
-            f"generator.judge is {name!r}, the space that is decoded to: a generator that is "
-            "steered by an embedding always pleases it. Name another embedder."
-        )
-    return judge
-
-
-def _same_space(embedder: Embedder, target: str) -> bool:
-    """Return whether an embedder is the encoder of a generator that is the target."""
-    kind, _, place = target.partition(":")
-    if kind != "generator" or embedder.settings().get("embedder") != "generator-encoder":
-        return False
-    return embedder.settings() == make_embedder(f"generator:{place}").settings()
 
 
 class GeneratorEnd:
@@ -109,7 +76,7 @@ class GeneratorEnd:
                 f"The generator {self.folder.name!r} is steered by the embedding {wanted!r}, and "
                 f"the target is {kind!r}. Leave target.kind out, or name another generator."
             )
-        if kind == "generator" and not _same_space(
+        if kind == "generator" and not same_space(
             make_embedder(f"generator:{self.folder}"), target
         ):
             raise SettingError(
