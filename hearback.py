@@ -99,6 +99,13 @@ LanFlag = Annotated[
     bool,
     typer.Option("--lan", help="Look for LSL streams in the whole network, not on this machine."),
 ]
+SeedOption = Annotated[
+    int | None, typer.Option(help="Of the generator's noise; default: the bundle's.")
+]
+StrengthOption = Annotated[
+    float | None,
+    typer.Option(help="1: all generated; towards 0: nearer to the retrieved sound."),
+]
 
 
 @contextmanager
@@ -296,6 +303,8 @@ def live(
     ceiling_dbfs: Annotated[
         float | None, typer.Option(help="The sound never goes above this peak; default -12.")
     ] = None,
+    seed: SeedOption = None,
+    strength: StrengthOption = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with these and more settings.")
     ] = None,
@@ -317,6 +326,8 @@ def live(
         markers=tuple(markers) if markers else None,
         device=device,
         ceiling_dbfs=ceiling_dbfs,
+        seed=seed,
+        strength=strength,
         lan=lan or None,
         display=False if json_ else None,
     )
@@ -332,6 +343,8 @@ def run(
     select: Annotated[str | None, typer.Option(help="Name of the signal in the recording.")] = None,
     fault: Annotated[str, typer.Option(help="Faults, as in replay: drop and duplicate.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = "cpu",
+    seed: SeedOption = None,
+    strength: StrengthOption = None,
     mask: Annotated[
         Path | None, typer.Option(help="NIfTI mask of the voxels; default: the bundle's.")
     ] = None,
@@ -352,6 +365,8 @@ def run(
         device=device,  # type: ignore[arg-type]
         signal=select,
         fault=fault,
+        seed=seed,
+        strength=strength,
         read={name: value for name, value in given.items() if value is not None},
     )
     with _progress("running", quiet=json_) as update:

@@ -71,7 +71,9 @@ class EncoderStage(Stage):
     ) -> dict[str, Any]:
         """One step; two stretches of each sound, each of its own length."""
         material, device = self.material, self.device
-        numbers = rng.choice(material.n_train, self.batch, replace=False)
+        # Each sound once: of two that are the same, one would be called a wrong answer.
+        count = min(self.batch, material.n_train)
+        numbers = rng.choice(material.n_train, count, replace=False)
         stretches = []
         for _ in range(2):
             frames = int(rng.choice(_LENGTHS, p=_SHARES))
