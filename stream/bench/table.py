@@ -68,15 +68,28 @@ def bench_tables(values: dict[str, Any]) -> list[RenderableType]:
     return [head, stamps, lengths, "; ".join(rest) + "."]
 
 
-def rows_table(rows: list[dict[str, Any]], *, title: str) -> RenderableType:
-    """Return rows, all with the keys of the first, as a table."""
+def rows_table(
+    rows: list[dict[str, Any]], *, title: str, columns: tuple[str, ...] | None = None
+) -> RenderableType:
+    """Return rows, all with the keys of the first, as a table.
+
+    Parameters
+    ----------
+    rows : list of dict
+        At least one.
+    title : str
+    columns : tuple of str, optional
+        Which to show; default: all.
+    """
     from rich.table import Table
 
     made = Table(title=title, title_justify="left")
-    for name in rows[0]:
-        made.add_column(name, justify="left" if name in ("model", "what", "engine") else "right")
+    shown = columns or tuple(rows[0])
+    for name in shown:
+        words = name in ("model", "what", "engine", "note")
+        made.add_column(name, justify="left" if words else "right", no_wrap=name != "note")
     for row in rows:
-        made.add_row(*(str(row[name]) for name in rows[0]))
+        made.add_row(*(str(row[name]) for name in shown))
     return made
 
 
