@@ -56,6 +56,7 @@ class SelectedStage(Stage):
         self.best: dict[str, Tensor] = {}
         self.best_loss, self.best_step, self.checks_since = math.inf, -1, 0
         self.curve: list[tuple[int, float]] = []
+        self._seen = 0  # steps done here; none where a finished stage is only opened again
 
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """Do one step, as `Stage.advance`."""
@@ -71,6 +72,7 @@ class SelectedStage(Stage):
         """Do one step; before it, every `check_every` steps, look at the held-out groups."""
         if step % self.check_every == 0 and (not self.curve or step > self.curve[-1][0]):
             self.check(step)
+        self._seen = step + 1
         return self.learn(step, rng, noise)
 
     def check(self, step: int) -> None:
@@ -85,6 +87,16 @@ class SelectedStage(Stage):
             self.checks_since += 1
             if self.checks_since >= self.patience:
                 self.enough.set()
+
+    def check_last(self) -> None:
+        """Score the weights after the last step; to be called by `finish`."""
+        after = self.curve[-1][0] + 1 if self.curve and self.enough.is_set() else self.done
+        self.check(max(after, self.curve[-1][0] if self.curve else 0))
+
+    @property
+    def done(self) -> int:
+        """Steps of the whole stage, or those that were seen to be done where it was stopped."""
+        return self._seen or self.settings.steps
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold."""

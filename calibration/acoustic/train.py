@@ -166,7 +166,7 @@ class AcousticStage(SelectedStage):
     def finish(self, out: Path) -> dict[str, float]:
         """Look once more, take the best weights, and say how far they are from the floor."""
         with torch.no_grad():
-            self.check(self.curve[-1][0] + 1 if self.curve else 0)
+            self.check_last()
             self.take_best()
             self.trust = self._trust()
             # What was learnt beyond the base counts as far as it holds on the windows that select.

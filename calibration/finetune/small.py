@@ -120,7 +120,7 @@ class BrainStage(SelectedStage):
     def finish(self, out: Path) -> dict[str, float]:
         """Look once more, take the best weights, and say what was gained."""
         with torch.no_grad():
-            self.check(self.curve[-1][0] + 1 if self.curve else 0)
+            self.check_last()
         self.take_best()
         self.notes["curve"] = self.curve
         return {
