@@ -385,13 +385,17 @@ def demo(
         typer.Option(help="How its sound is made; default: the best that is there."),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="How long; default 30 for EEG, 75 to 90 for fMRI.")
+        float | None, typer.Option(help="How long; default 30 for EEG, 60 to 90 for fMRI.")
     ] = None,
     sink: Annotated[
         str | None, typer.Option(help="device, null or a .wav file; default: device, else demo.wav")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Keep the whole session in this folder.")] = None,
     seed: Annotated[int, typer.Option(help="Which stimuli the listener hears.")] = 0,
+    bundles: Annotated[
+        Path | None,
+        typer.Option(help="Folder of demo bundles; default: those that come along."),
+    ] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Hear it work: a simulated listener in a second process, decoded live over LSL.
@@ -401,7 +405,13 @@ def demo(
     from calibration.demo import DemoSettings, run_demo
 
     settings = DemoSettings(
-        modality=modality, chain=chain, seconds=seconds, sink=sink, out=out, seed=seed
+        modality=modality,
+        chain=chain,
+        seconds=seconds,
+        sink=sink,
+        out=out,
+        seed=seed,
+        bundles=bundles,
     )
     summary = run_demo(settings, on_message=_say)
     _say(summary.told)
