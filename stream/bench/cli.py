@@ -13,19 +13,6 @@ __all__ = ["register"]
 Model = Literal["musicldm", "audioldm2", "audioldm2-speech"]
 Engine = Literal["eager", "compile", "cudagraph", "compile-cudagraph", "onnx"]
 
-# The rest stands in the JSON object.
-_SHOWN = (
-    "model",
-    "what",
-    "engine",
-    "floor A100 ms",
-    "floor H200 ms",
-    "p50 ms",
-    "p99 ms",
-    "RTF p50",
-    "note",
-)
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -162,7 +149,7 @@ def _full(
 
     from models.errors import DeviceError, SettingError
     from stream.bench.machine import describe_machine, load_average
-    from stream.bench.table import rows_table
+    from stream.bench.table import full_tables
 
     for option, known, given in (
         ("--model", get_args(Model), model),
@@ -194,8 +181,7 @@ def _full(
     with _shown(quiet=quiet) as update:
         rows, hardware = full_size.time_full(settings, progress=update)
     if not quiet:
-        title = f"Full-size architectures, random weights, {seconds:g} s of sound, {hardware}"
-        _print([rows_table(rows, title=title, columns=_SHOWN)])
+        _print(full_tables(rows, seconds=seconds, hardware=hardware))
     packages = ("torch", "diffusers", "transformers", "onnxruntime")
     return {
         "models": list(settings.models),

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["bench_tables", "rows_table"]
+__all__ = ["bench_tables", "full_tables"]
 
+_FULL_COLUMNS = (
+    "what",
+    "engine",
+    "floor A100 ms",
+    "floor H200 ms",
+    "p50 ms",
+    "p99 ms",
+    "min ms",
+    "RTF p50",
+)
 _STAMPS = {
     "stretch_start": "stretch begun",
     "latent": "latents there",
@@ -68,29 +78,34 @@ def bench_tables(values: dict[str, Any]) -> list[RenderableType]:
     return [head, stamps, lengths, "; ".join(rest) + "."]
 
 
-def rows_table(
-    rows: list[dict[str, Any]], *, title: str, columns: tuple[str, ...] | None = None
-) -> RenderableType:
-    """Return rows, all with the keys of the first, as a table.
+def full_tables(
+    rows: list[dict[str, Any]], *, seconds: float, hardware: str
+) -> list[RenderableType]:
+    """Return a table for each full-size model, and what is to be said about single rows.
 
     Parameters
     ----------
     rows : list of dict
-        At least one.
-    title : str
-    columns : tuple of str, optional
-        Which to show; default: all.
+        What `export.bench.full_size.time_full` returns; columns that do not fit are left out.
+    seconds : float
+        Of sound.
+    hardware : str
     """
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left")
-    shown = columns or tuple(rows[0])
-    for name in shown:
-        words = name in ("model", "what", "engine", "note")
-        made.add_column(name, justify="left" if words else "right", no_wrap=name != "note")
-    for row in rows:
-        made.add_row(*(str(row[name]) for name in shown))
-    return made
+    parts: list[RenderableType] = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        title = f"{model}, random weights, {seconds:g} s of sound, {hardware}"
+        table = Table(title=title, title_justify="left")
+        for name in _FULL_COLUMNS:
+            table.add_column(name, justify="left" if name in ("what", "engine") else "right")
+        own = [row for row in rows if row["model"] == model]
+        for row in own:
+            table.add_row(*(str(row[name]) for name in _FULL_COLUMNS))
+        parts.append(table)
+        told = dict.fromkeys(f"{row['engine']}: {row['note']}" for row in own if row["note"])
+        parts += list(told)
+    return parts
 
 
 def _cells(spread: dict[str, float]) -> list[str]:
