@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.acoustic.decoder import AcousticDecoder
+from calibration.acoustic.ridge import fit_ridge
 from calibration.acoustic.scores import score_tokens, shuffled_rows
 from calibration.acoustic.targets import stretch_tokens
 from calibration.finetune.prepare import Prepared, rendered
@@ -96,7 +97,7 @@ def finish(
 def _held_out(
     prepared: Prepared, decoder: AcousticDecoder, dataset: Dataset, tokens: TokenSource
 ) -> dict[str, dict[str, Any]]:
-    """Score the decoder on the data set's own test runs, beside a shuffled brain and the mean."""
+    """Score the decoder on the data set's own test runs, beside its floors."""
     samples = prepared.held_out
     if samples is None:
         return {}
@@ -108,7 +109,16 @@ def _held_out(
     true = stretch_tokens(tokens, dataset.stimuli, names, *spans, steps=decoder.steps)
     rows = shuffled_rows(samples.clip, np.random.default_rng(0))
     made = decoder.predict(x, s)
-    scores = score_tokens(
-        {"decoder": made, "shuffled brain": made[rows]}, true, samples.clip, mean=decoder.mean
-    )
+    predicted = {"decoder": made, "shuffled brain": made[rows]}
+    if decoder.settings.method != "ridge":
+        windows = prepared.windows
+        ridge, _ = fit_ridge(
+            windows.features,
+            windows.decoded,
+            windows.tokens,
+            windows.groups,
+            settings=decoder.settings,
+        )
+        predicted["closed form"] = ridge.predict(x, s)
+    scores = score_tokens(predicted, true, samples.clip, mean=decoder.mean)
     return {name: one.to_json() for name, one in scores.items()}
