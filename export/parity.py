@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from models.errors import StageError
 from models.mel import MelSpec, log_mel
-from models.stretch import CONDITION_DIM, Generator, GeneratorInput, GeneratorSpec
+from models.stretch import (
+    CONDITION_DIM,
+    Generator,
+    GeneratorInput,
+    GeneratorSpec,
+    GeneratorState,
+)
 
 __all__ = [
     "BOUNDS",
@@ -143,10 +149,17 @@ def random_input(
     )
 
 
-def run_stream(generator: Generator, lengths: Sequence[int], *, seed: int) -> list[Array]:
+def run_stream(
+    generator: Generator,
+    lengths: Sequence[int],
+    *,
+    seed: int,
+    states: list[GeneratorState] | None = None,
+) -> list[Array]:
     """Return the sounds of stretches that follow one another, each with its own condition.
 
-    The same seed gives the same conditions and the same noise to any generator.
+    The same seed gives the same conditions and the same noise to any generator. The state after
+    each stretch is added to `states`, if a list is given.
     """
     rng = np.random.default_rng(seed)
     state, sounds = generator.initial_state(), []
@@ -155,6 +168,8 @@ def run_stream(generator: Generator, lengths: Sequence[int], *, seed: int) -> li
         noise = rng.standard_normal(generator.noise_shape(n_frames)).astype(np.float32)
         sound, state = generator.stretch(given, state, noise, n_frames=n_frames)
         sounds.append(sound)
+        if states is not None:
+            states.append(state)
     return sounds
 
 
