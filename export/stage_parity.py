@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.parity import mel_correlation, relative_error
-from models.nets.stretch import Graph
+from models.nets.graph_generator import Graph
 
 __all__ = ["half_figures", "module_figure", "stage_figures"]
 

@@ -10,26 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import SettingError
 from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec
 from models.nets.dit import TOKEN_DIM, Denoiser
+from models.nets.graph_generator import GraphGenerator
 from models.nets.samplers import Moment, euler, ping_pong
 from models.nets.sizes import LATENT, SizeName, make_codec, make_denoiser, make_vocoder
 from models.nets.vocoder import HOP, N_FFT, Vocoder
 from models.stretch import (
     CONDITION_DIM,
-    GeneratorInput,
     GeneratorSpec,
-    GeneratorState,
 )
-from models.stretch_inputs import check_length, check_noise, check_state, stretch_arrays
 
 __all__ = [
     "PREFIX",
@@ -37,8 +33,6 @@ __all__ = [
     "STRETCHES",
     "WINDOW",
     "GeneratorNets",
-    "Graph",
-    "GraphGenerator",
     "SamplerName",
     "StretchGraph",
     "TorchGenerator",
@@ -330,99 +324,6 @@ class StretchGraph(nn.Module):
         with torch.no_grad():
             mel, decoder = self.scaled_mel(silence, self.codec.decoder.initial_state())
             return [*decoder, *self.sound(mel, self.vocoder.initial_state())[1]]
-
-
-class Graph(Protocol):
-    """One stretch of some generator as a module of tensors."""
-
-    input_names: list[str]
-    output_names: list[str]
-    state_names: list[str]
-    noise_shape: tuple[int, ...]
-    n_frames: int
-    steps: int
-
-    def initial_state(self) -> list[Tensor]:
-        """Return the state before the first stretch."""
-        ...
-
-    def example(self) -> tuple[Tensor, ...]:
-        """Return inputs of the right shapes."""
-        ...
-
-    def isolated(
-        self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
-    ) -> dict[str, tuple[str, Tensor]]:
-        """Return what each later stage gives for what the stage before it gave elsewhere."""
-        ...
-
-    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Return the sound and the state after it."""
-        ...
-
-
-class GraphGenerator:
-    """A `models.stretch.Generator` around graphs in torch, one for each length.
-
-    Parameters
-    ----------
-    spec : GeneratorSpec
-    graphs : dict of int to Graph
-        By latent frames.
-    silence : array of shape spec.latent
-    device : torch.device
-        Where the networks are.
-    constants : dict of str to array, optional
-        Inputs of every graph that stay the same.
-    """
-
-    def __init__(
-        self,
-        spec: GeneratorSpec,
-        graphs: Mapping[int, Graph],
-        silence: NDArray[np.float32],
-        *,
-        device: torch.device,
-        constants: Mapping[str, NDArray[np.float32]] | None = None,
-    ) -> None:
-        self.spec, self.graphs, self.silence = spec, dict(graphs), silence
-        self.device = device
-        self.constants = dict(constants or {})
-        self._names = self.graphs[spec.stretches[0]].state_names
-        self._shapes = {k: v.shape for k, v in self.initial_state().items()}
-
-    def noise_shape(self, n_frames: int) -> tuple[int, ...]:
-        """Return the shape of the noise of a stretch; draws come first."""
-        check_length(n_frames, self.spec)
-        return self.graphs[n_frames].noise_shape
-
-    def initial_state(self) -> GeneratorState:
-        """Return the state before the first stretch."""
-        state = self.graphs[self.spec.stretches[0]].initial_state()
-        return {k: v.cpu().numpy() for k, v in zip(self._names, state, strict=True)}
-
-    @torch.no_grad()
-    def stretch(
-        self,
-        given: GeneratorInput,
-        state: GeneratorState,
-        noise: NDArray[np.float32],
-        *,
-        n_frames: int,
-    ) -> tuple[NDArray[np.float32], GeneratorState]:
-        """Return the next sound and the state after it; see `models.stretch.Generator`."""
-        arrays = stretch_arrays(given, self.spec, n_frames=n_frames, silence=self.silence)
-        arrays["noise"] = check_noise(noise, self.noise_shape(n_frames))
-        check_state(state, self._shapes)
-        arrays |= self.constants
-        arrays |= {f"state.{name}": value for name, value in state.items()}
-        graph = self.graphs[n_frames]
-        # Arrays may be read-only; torch wants to be able to write.
-        inputs = [torch.tensor(arrays[name], device=self.device) for name in graph.input_names]
-        sound, *after = graph(*inputs)
-        return sound[0].cpu().numpy(), {
-            k: v.cpu().numpy() for k, v in zip(self._names, after, strict=True)
-        }
 
 
 class TorchGenerator(GraphGenerator):

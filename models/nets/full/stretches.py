@@ -22,7 +22,7 @@ from models.nets.full.decoder import HOP, MEL_PER_LATENT
 from models.nets.full.generator import FullGenerator
 from models.nets.full.sampler import LevelSampler, as_denoiser, ddim, keep_known, ping_pong
 from models.nets.full.schedule import Level
-from models.nets.stretch import GraphGenerator
+from models.nets.graph_generator import GraphGenerator
 from models.stretch import CONDITION_DIM, TOKEN_DIM, GeneratorSpec
 
 __all__ = ["STRETCHES", "FullStretchGraph", "FullTorchGenerator", "full_spec"]
