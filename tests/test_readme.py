@@ -46,7 +46,7 @@ def _run(block: str, folder: Path, environment: dict[str, str]) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1000,
     )
     said = f"$ {block}\n{result.stdout}\n{result.stderr}"
     assert result.returncode == 0, said
@@ -62,7 +62,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.mark.lsl
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_every_command_block_runs_one_after_the_other(clone: Path) -> None:
     environment = _shell(clone)
     blocks = [block.strip() for block in _BLOCKS if block.strip() not in _ELSEWHERE]
@@ -75,6 +75,8 @@ def test_every_command_block_runs_one_after_the_other(clone: Path) -> None:
         _run("python example.py", clone, environment)
     assert (clone / "bundles/again/report.html").is_file()
     assert (clone / "bundles/me/manifest.json").is_file()
+    assert (clone / "generator/generator.json").is_file()
+    assert '"kind": "semantic"' in (clone / "bundles/generated/manifest.json").read_text()
     assert (clone / "sessions/live/summary.json").is_file()
     assert (clone / "sessions/faulty/recording.xdf").is_file()
     assert (clone / "sessions/offline/played.wav").is_file()

@@ -222,6 +222,10 @@ def scaled(settings: TrainingSettings, factor: float) -> TrainingSettings:
         source=settings.sounds.source,
     )
     stages = {name: fewer(getattr(settings, name)) for name in names}
-    paths = max(32, round(settings.distill.paths * factor))
-    stages["distill"] = replace(stages["distill"], paths=paths)  # type: ignore[call-arg]
+    given = settings.distill
+    stages["distill"] = replace(
+        stages["distill"],
+        paths=max(32, round(given.paths * factor)),  # type: ignore[call-arg]
+        scored=max(26, min(given.scored, 2 * sounds.held_out)),
+    )
     return replace(settings, sounds=sounds, **stages)  # type: ignore[arg-type]
