@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = ["register", "step_progress"]
+from export.progress import step_progress
+
+__all__ = ["register"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object last.")]
 Participant = Annotated[
@@ -18,7 +18,6 @@ Participant = Annotated[
     typer.Option(help="Whose recordings; may be given again. all: everybody's."),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with all settings.")]
-Update = Callable[[str, float, float], None]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,28 +38,6 @@ def _result(values: dict[str, Any]) -> None:
     from calibration.json_values import json_values
 
     typer.echo(json.dumps(json_values(values), allow_nan=False))
-
-
-@contextmanager
-def step_progress(*, quiet: bool) -> Iterator[Update]:
-    """Show what is being done on standard error; lines where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    shown = console.is_terminal and not quiet
-    said: set[str] = set()
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def update(what: str, done: float, total: float) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-            if not shown and not quiet and what not in said:
-                said.add(what)
-                _say(f"{what} ...")
-
-        yield update
 
 
 def simulate(

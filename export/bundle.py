@@ -26,6 +26,7 @@ from export.checked_files import (
     read_checked,
     read_plain,
     sha256_of,
+    take_place,
 )
 from export.manifest import (
     MANIFEST_MAX_BYTES,
@@ -185,7 +186,7 @@ def save_bundle(
         (temporary / _MANIFEST).write_bytes(data)
         (temporary / _DIGEST).write_bytes(_digest_line(hashlib.sha256(data).hexdigest()))
         load_bundle(temporary)
-        _move_into_place(temporary, folder)
+        take_place(temporary, folder)
     except OSError as error:
         raise FileError(f"Cannot write the bundle {folder}: {error.strerror or error}.") from error
     finally:
@@ -224,20 +225,6 @@ def _write_file(folder: Path, name: str, content: bytes | Path) -> FileEntry:
     else:
         target.write_bytes(content)
     return FileEntry(sha256_of(target), target.stat().st_size)
-
-
-def _move_into_place(temporary: Path, folder: Path) -> None:
-    """Rename; a folder that is replaced is put aside first, so that one of the two is there."""
-    aside = temporary.with_name(f"{temporary.name}.old")
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if aside.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _read_manifest(folder: Path, names: set[str]) -> bytes:

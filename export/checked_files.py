@@ -1,17 +1,25 @@
-"""Files of a bundle, read without following links and compared with their sizes and digests."""
+"""Files of a bundle: read without following links, compared with their digests, put in place."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import shutil
 import stat
 from pathlib import Path
 
 from export.manifest import FileEntry
 from models.errors import BundleError
 
-__all__ = ["check_digest", "list_plain_files", "read_checked", "read_plain", "sha256_of"]
+__all__ = [
+    "check_digest",
+    "list_plain_files",
+    "read_checked",
+    "read_plain",
+    "sha256_of",
+    "take_place",
+]
 
 _CHUNK = 1 << 20
 
@@ -94,3 +102,25 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def take_place(temporary: Path, folder: Path) -> None:
+    """Rename a folder to where it belongs, in place of what may be there.
+
+    What is replaced is put aside first, so that one of the two is there at any time.
+
+    Raises
+    ------
+    OSError
+        If it cannot be renamed; then what was there is there again.
+    """
+    aside = temporary.with_name(f"{temporary.name}.old")
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from export.progress import step_progress
 
 if TYPE_CHECKING:
     from export.generator_files import GeneratorCard
@@ -71,7 +71,7 @@ def export(
     from export.generator_folder import Checks
 
     need_device(device)
-    with _progress(quiet=json_) as update:
+    with step_progress(quiet=json_) as update:
         checks = Checks(conditions=conditions, accept=accept, progress=update)
         card = _export(
             what,
@@ -197,30 +197,3 @@ def _show(values: dict[str, Any]) -> None:
         f"({', '.join(values['providers'])}).",
         highlight=False,
     )
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show what is being done on standard error; lines where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    shown = console.is_terminal and not quiet
-    said: set[str] = set()
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-            if not shown and not quiet and what not in said:
-                said.add(what)
-                typer.echo(f"{what} ...", err=True)
-
-        yield update

@@ -22,6 +22,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from export.checked_files import take_place
 from export.generator import OnnxGenerator, golden_input, golden_noise, open_generator
 from export.generator_files import (
     CARD_FILE,
@@ -272,7 +273,7 @@ def replaced_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
-        _take_place(temporary, folder)
+        take_place(temporary, folder)
     except OSError as error:
         raise FileError(f"Cannot write {folder}: {error.strerror or error}.") from error
     finally:
@@ -281,20 +282,6 @@ def replaced_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def _replaceable(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (CARD_FILE, "manifest.json"))
-
-
-def _take_place(temporary: Path, folder: Path) -> None:
-    """Rename; what is replaced is put aside first, so that one of the two is there."""
-    aside = temporary.with_name(f"{temporary.name}.old")
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if aside.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_card(

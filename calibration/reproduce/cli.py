@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from calibration.cli import step_progress
+from export.progress import step_progress
 
 __all__ = ["register"]
 

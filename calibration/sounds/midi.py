@@ -7,17 +7,16 @@ and density of every stretch are known from the notes.
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.sounds.captions import caption_with_factors
-from calibration.sounds.recordings import files_below, split_files
+from calibration.sounds.files import FileSource
 from calibration.sounds.source import Sound, measured
 from calibration.stimuli import Factors
 from calibration.synthesis import (
@@ -35,7 +34,6 @@ from models.errors import FileError, SettingError
 
 __all__ = ["MidiSource", "Note", "read_notes", "render_notes"]
 
-SUFFIXES = (".mid", ".midi")
 _DRUMS = 9  # channel 10, counted from 0
 _LEVELS_DBFS = (-34.0, -18.0)
 
@@ -83,16 +81,11 @@ _VOICES = (
 
 
 @dataclass(frozen=True)
-class MidiSource:
+class MidiSource(FileSource):
     """Stretches of MIDI files, rendered.
 
-    Parameters
-    ----------
-    folder : Path
-        `.mid` files, in sub-folders named by class if there are classes; without, the class is
-        the family of instruments that plays most of the notes.
-    seed, n_train, duration_s
-        As in `RecordingsSource`.
+    `.mid` files, in sub-folders named by class if there are classes; without, the class is the
+    family of instruments that plays most of the notes. Parameters are those of `FileSource`.
 
     Raises
     ------
@@ -102,42 +95,13 @@ class MidiSource:
         If there are fewer than two files.
     """
 
-    folder: Path
-    seed: int
-    n_train: int
-    duration_s: float = 5.12
-    _files: tuple[Path, ...] = field(init=False, repr=False)
+    name: ClassVar[str] = "midi"
+    suffixes: ClassVar[tuple[str, ...]] = (".mid", ".midi")
+    what: ClassVar[str] = "MIDI files"
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.n_train < 1 or not self.duration_s >= 0.5:
-            raise SettingError(
-                "MIDI files need a seed >= 0, at least one sound to train on and 0.5 s, got "
-                f"{self.seed}, {self.n_train} and {self.duration_s}."
-            )
+        super().__post_init__()
         _mido()
-        files = files_below(self.folder, SUFFIXES, what="MIDI files")
-        object.__setattr__(self, "_files", tuple(files))
-
-    @property
-    def name(self) -> str:
-        """What the source is called in logs and records."""
-        return "midi"
-
-    def describe(self) -> dict[str, object]:
-        """Return all that the sounds depend on, as JSON takes it: the files by name and size."""
-        files = [[str(p.relative_to(self.folder)), p.stat().st_size] for p in self._files]
-        return {
-            "source": self.name,
-            "version": 1,
-            "seed": self.seed,
-            "n_train": self.n_train,
-            "duration_s": self.duration_s,
-            "files": files,
-        }
-
-    @cached_property
-    def _split(self) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-        return split_files(self._files, self.folder, seed=self.seed)
 
     def sound(self, index: int) -> Sound:
         """Return sound number `index`: file and place follow from seed and index.
@@ -147,10 +111,7 @@ class MidiSource:
         FileError
             If the file is no MIDI file, or has no notes.
         """
-        rng = np.random.default_rng([zlib.crc32(b"midi"), self.seed, index])
-        groups = self._split[index >= self.n_train]
-        label = list(groups)[index % len(groups)]
-        path = groups[label][int(rng.integers(len(groups[label])))]
+        label, path, rng = self.drawn(index)
         notes, tempo_bpm = read_notes(path)
         end = max(note.stop_s for note in notes)
         first_s = float(rng.uniform(0.0, max(end - self.duration_s, 0.0)))

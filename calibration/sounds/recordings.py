@@ -7,89 +7,38 @@ never stretches of files that are trained on.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.data.dataset import Stimulus
 from calibration.sounds.captions import caption_with_factors
+from calibration.sounds.files import SHORTEST_S, FileSource
 from calibration.sounds.source import Sound, measured
 from calibration.stimuli import Factors
 from calibration.stimulus_sound import stimulus_sound
 from calibration.synthesis import SAMPLE_RATE_HZ, fade_edges
-from models.errors import FileError, SettingError
+from models.errors import FileError
 from models.mel import MelSpec, log_mel
 
-__all__ = ["RecordingsSource", "files_below", "onsets_per_s", "split_files"]
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-_HELD_OUT = 0.05  # share of the files; one at least
-_SHORTEST_S = 0.5
+__all__ = ["RecordingsSource", "onsets_per_s"]
 
 
 @dataclass(frozen=True)
-class RecordingsSource:
+class RecordingsSource(FileSource):
     """Stretches of recordings, every class in turn.
 
-    Parameters
-    ----------
-    folder : Path
-        WAV, FLAC, Ogg or MP3 files of any rate, in sub-folders named by class if there are classes.
-    seed : int
-        Of the choice of stretches, and of the files held out.
-    n_train : int
-        Sounds below this number come from files that are trained on, the others from the rest.
-    duration_s : float
-        Length of each sound, s. A shorter file stands somewhere in silence.
-
-    Raises
-    ------
-    SettingError
-        If a number is out of range.
-    FileError
-        If there are fewer than two sound files.
+    WAV, FLAC, Ogg or MP3 files of any rate, in sub-folders named by class if there are classes. A
+    file that is shorter than a sound stands somewhere in silence. Parameters are those of
+    `FileSource`.
     """
 
-    folder: Path
-    seed: int
-    n_train: int
-    duration_s: float = 5.12
-    _files: tuple[Path, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.seed < 0 or self.n_train < 1 or not self.duration_s >= _SHORTEST_S:
-            raise SettingError(
-                "Recordings need a seed >= 0, at least one sound to train on and "
-                f"{_SHORTEST_S} s, got {self.seed}, {self.n_train} and {self.duration_s}."
-            )
-        files = files_below(self.folder, SUFFIXES, what="sound files")
-        object.__setattr__(self, "_files", tuple(files))
-
-    @property
-    def name(self) -> str:
-        """What the source is called in logs and records."""
-        return "folder"
-
-    def describe(self) -> dict[str, object]:
-        """Return all that the sounds depend on, as JSON takes it: the files by name and size."""
-        files = [[str(p.relative_to(self.folder)), p.stat().st_size] for p in self._files]
-        return {
-            "source": self.name,
-            "version": 1,
-            "seed": self.seed,
-            "n_train": self.n_train,
-            "duration_s": self.duration_s,
-            "files": files,
-        }
-
-    @cached_property
-    def _split(self) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-        return split_files(self._files, self.folder, seed=self.seed)
+    name: ClassVar[str] = "folder"
+    suffixes: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".ogg", ".mp3")
+    what: ClassVar[str] = "sound files"
 
     def sound(self, index: int) -> Sound:
         """Return sound number `index`: file and place follow from seed and index.
@@ -99,10 +48,7 @@ class RecordingsSource:
         FileError
             If the file cannot be read or is too short.
         """
-        rng = np.random.default_rng([zlib.crc32(b"folder"), self.seed, index])
-        groups = self._split[index >= self.n_train]
-        label = list(groups)[index % len(groups)]
-        path = groups[label][int(rng.integers(len(groups[label])))]
+        label, path, rng = self.drawn(index)
         pcm = self._stretch(path, rng)
         nothing = float("nan")
         known = Factors(nothing, nothing, nothing, nothing, onsets_per_s(pcm))
@@ -113,9 +59,9 @@ class RecordingsSource:
     def _stretch(self, path: Path, rng: np.random.Generator) -> NDArray[np.float32]:
         n = round(self.duration_s * SAMPLE_RATE_HZ)
         length_s = _seconds(path)
-        if length_s < _SHORTEST_S:
+        if length_s < SHORTEST_S:
             raise FileError(
-                f"{path} lasts {length_s:.2f} s; expected at least {_SHORTEST_S} s. Remove it."
+                f"{path} lasts {length_s:.2f} s; expected at least {SHORTEST_S} s. Remove it."
             )
         start_s = float(rng.uniform(0.0, max(length_s - self.duration_s, 0.0)))
         excerpt = Stimulus(
@@ -129,49 +75,6 @@ class RecordingsSource:
         first = int(rng.integers(n - len(wave) + 1))
         pcm[first : first + len(wave)] = np.clip(wave, -1.0, 1.0)
         return pcm
-
-
-def files_below(folder: Path, suffixes: Sequence[str], *, what: str) -> list[Path]:
-    """Return the files with one of these suffixes in a folder and those in it, by name.
-
-    Raises
-    ------
-    FileError
-        If the folder is missing, or holds fewer than two.
-    """
-    if not folder.is_dir():
-        raise FileError(f"There is no folder {folder}. Give the folder that holds the {what}.")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-    if len(found) < 2:
-        raise FileError(
-            f"{folder} holds {len(found)} {what} ({', '.join(suffixes)}); training needs at least "
-            "two, as one is held out."
-        )
-    return found
-
-
-def split_files(
-    files: Sequence[Path], folder: Path, *, seed: int
-) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-    """Return the files to train on and those held out, each by class ("" directly in the folder).
-
-    Parameters
-    ----------
-    files : sequence of Path
-        At least two.
-    folder : Path
-    seed : int
-    """
-    order = np.random.default_rng([zlib.crc32(b"held out"), seed]).permutation(len(files))
-    n_held = min(max(1, round(_HELD_OUT * len(files))), len(files) - 1)
-    held = set(order[:n_held].tolist())
-    train: dict[str, list[Path]] = {}
-    rest: dict[str, list[Path]] = {}
-    for i, path in enumerate(files):
-        parts = path.relative_to(folder).parts
-        label = parts[0] if len(parts) > 1 else ""
-        (rest if i in held else train).setdefault(label, []).append(path)
-    return train, rest
 
 
 def onsets_per_s(pcm: NDArray[np.float32]) -> float:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from export.progress import step_progress
+
 __all__ = ["register"]
 
 Model = Literal["musicldm", "audioldm2", "audioldm2-speech"]
@@ -126,7 +128,7 @@ def _one(
         ring_s=ring_s,
         warm_up_s=warm_up_s,
     )
-    with _shown(quiet=quiet) as update:
+    with step_progress(quiet=quiet) as update:
         values = run_bench(settings, progress=update).to_json()
     if not quiet:
         _print(bench_tables(values))
@@ -178,7 +180,7 @@ def _full(
         threads=threads,
     )
     before = load_average()
-    with _shown(quiet=quiet) as update:
+    with step_progress(quiet=quiet) as update:
         rows, hardware = full_size.time_full(settings, progress=update)
     if not quiet:
         _print(full_tables(rows, seconds=seconds, hardware=hardware))
@@ -194,33 +196,6 @@ def _full(
         "load": {"before": before, "after": load_average()},
         "rows": rows,
     }
-
-
-def _shown(*, quiet: bool) -> Any:
-    """Return a context that shows what is being done on standard error."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    @contextmanager
-    def shown() -> Any:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        visible = console.is_terminal and not quiet
-        said: set[str] = set()
-        with Progress(*columns, console=console, transient=True, disable=not visible) as bar:
-            task = bar.add_task("opening", total=None)
-
-            def update(what: str, done: float, total: float) -> None:
-                bar.update(task, description=what, completed=done, total=total or None)
-                if not visible and not quiet and what not in said:
-                    said.add(what)
-                    typer.echo(f"{what} ...", err=True)
-
-            yield update
-
-    return shown()
 
 
 def _print(parts: list[Any]) -> None:
