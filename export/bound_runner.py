@@ -74,30 +74,16 @@ class BoundRunner(Runner):
         # The caller gives the rest; `run` and `warm_up` check and fill these only.
         self.inputs = tuple(item for item in self.inputs if item.name not in held)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Compute all outputs; see `Runner.run`.
-
-        Returns
-        -------
-        outputs : dict of str to array
-            Copies: the next call does not change them.
-        """
-        self._check(inputs)
-        try:
-            for name, array in inputs.items():
-                self._places[name].update_inplace(np.ascontiguousarray(array))
-            # Copies and the graph run on streams of their own; without waiting the graph may read
-            # what was there before, and nobody would be told.
-            self._binding.synchronize_inputs()
-            self._session.run_with_iobinding(self._binding)
-            self._binding.synchronize_outputs()
-            # On the CPU numpy() may show the place itself, which the next call fills.
-            return {name: np.array(value.numpy()) for name, value in self._results.items()}
-        except Exception as error:  # ONNX Runtime's own classes share no base but this
-            raise DeviceError(
-                f"The model failed on {self.device}: {str(error)[:300]}. Restart the session with "
-                "device cpu if this comes again."
-            ) from error
+    def _compute(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        for name, array in inputs.items():
+            self._places[name].update_inplace(np.ascontiguousarray(array))
+        # Copies and the graph run on streams of their own; without waiting the graph may read what
+        # was there before, and nobody would be told.
+        self._binding.synchronize_inputs()
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+        # Copies: on the CPU numpy() may show the place itself, which the next call fills.
+        return {name: np.array(value.numpy()) for name, value in self._results.items()}
 
 
 def open_bound_runner(

@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.generator_files import DATA_FILE, GeneratorCard, GraphEntry, StateEntry
+from export.generator_files import GeneratorCard, GraphEntry, StateEntry
 from export.generator_folder import Checks, Precision, finish_folder, replaced_folder
 from export.npy import write_npy
-from export.onnx_store import drop_outputs, save_shared
-from export.precision import to_half
-from export.stage_parity import half_figures, stage_figures
-from export.to_onnx import to_onnx
+from export.stretch_models import save_stretches
 from models.errors import FileError
 from models.nets.full.generator import FullGenerator
 from models.nets.full.published import FamilyName
@@ -114,34 +111,22 @@ def export_full(
         text=text,
     )
     spec = reference.spec
-    graphs: dict[str, Any] = {}
-    figures: dict[str, float] = {}
+    text_shape = reference.constants["text"].shape[1:] if text is not None else (1, 1)
+
+    def make(n_frames: int) -> FullStretchGraph:
+        return FullStretchGraph(
+            generator,
+            n_frames=n_frames,
+            steps=steps,
+            prefix=prefix,
+            fade=fade,
+            sampler=sampler,
+            text_shape=text_shape,
+            probes=True,
+        ).eval()
+
     with replaced_folder(Path(out), overwrite=overwrite) as folder:
-        for number, n_frames in enumerate(spec.stretches):
-            checks.progress("graphs", number, len(spec.stretches))
-            graph = FullStretchGraph(
-                generator,
-                n_frames=n_frames,
-                steps=steps,
-                prefix=prefix,
-                fade=fade,
-                sampler=sampler,
-                text_shape=reference.constants["text"].shape[1:] if text is not None else (1, 1),
-                probes=True,
-            ).eval()
-            model = to_onnx(
-                graph,
-                graph.example(),
-                input_names=graph.input_names,
-                output_names=graph.output_names,
-            )
-            figures |= stage_figures(graph, model)
-            if precision == "fp16":
-                half = to_half(model)
-                figures |= half_figures(graph, model, half)
-                model = half
-            graphs[f"generator-{n_frames}.onnx"] = drop_outputs(model, "probe.")
-        save_shared(graphs, folder, DATA_FILE)
+        figures = save_stretches(make, spec.stretches, folder, precision=precision, checks=checks)
         constants: dict[str, str] = {}
         for key, value in reference.constants.items():
             constants[key] = _TEXT_FILE

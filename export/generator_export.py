@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.checkpoint import TrainedNetworks
-from export.generator_files import DATA_FILE, GeneratorCard, GraphEntry, StateEntry
+from export.generator_files import GeneratorCard, GraphEntry, StateEntry
 from export.generator_folder import Checks, Precision, finish_folder, replaced_folder
-from export.onnx_store import drop_outputs, save_alone, save_shared
-from export.precision import to_half
-from export.stage_parity import half_figures, module_figure, stage_figures
+from export.onnx_store import save_alone
+from export.stage_parity import module_figure
+from export.stretch_models import graph_file, save_stretches
 from export.to_onnx import to_onnx
 from models.mel import MelSpec, log_mel
 from models.nets.codec import N_MELS, Codec
@@ -87,24 +86,20 @@ def export_generator(
         guidance=trained.guidance,
     )
     spec = reference.spec
-    graphs: dict[str, Any] = {}
-    figures: dict[str, float] = {}
+
+    def make(n_frames: int) -> StretchGraph:
+        return StretchGraph(
+            trained.nets,
+            n_frames=n_frames,
+            steps=steps,
+            held=held,
+            sampler=trained.sampler,
+            guidance=trained.guidance,
+            probes=True,
+        ).eval()
+
     with replaced_folder(Path(out), overwrite=overwrite) as folder:
-        for number, n_frames in enumerate(spec.stretches):
-            checks.progress("graphs", number, len(spec.stretches))
-            graph = StretchGraph(
-                trained.nets,
-                n_frames=n_frames,
-                steps=steps,
-                held=held,
-                sampler=trained.sampler,
-                guidance=trained.guidance,
-                probes=True,
-            ).eval()
-            made, found = _stretch_model(graph, precision)
-            graphs[f"generator-{n_frames}.onnx"] = made
-            figures |= found
-        save_shared(graphs, folder, DATA_FILE)
+        figures = save_stretches(make, spec.stretches, folder, precision=precision, checks=checks)
         networks = _encoders(trained)
         for number, (name, network) in enumerate(networks.items()):
             checks.progress("encoders", number, len(networks))
@@ -116,8 +111,7 @@ def export_generator(
             guidance=trained.guidance,
             precision=precision,
             graphs=tuple(
-                GraphEntry(n, f"generator-{n}.onnx", reference.noise_shape(n))
-                for n in spec.stretches
+                GraphEntry(n, graph_file(n), reference.noise_shape(n)) for n in spec.stretches
             ),
             state=tuple(StateEntry(name, tuple(value.shape)) for name, value in first.items()),
             silence=tuple(float(value) for value in reference.silence),
@@ -171,19 +165,6 @@ def _encoders(trained: TrainedNetworks) -> dict[str, tuple[nn.Module, list[str]]
         "codec_encoder": (_CodecEncoder(trained.nets.codec), ["latents"]),
         "tokens": (trained.tokens, ["tokens"]),
     }
-
-
-def _stretch_model(graph: StretchGraph, precision: Precision) -> tuple[Any, dict[str, float]]:
-    """Return the ONNX model of a stretch, and how far it is from torch."""
-    model = to_onnx(
-        graph, graph.example(), input_names=graph.input_names, output_names=graph.output_names
-    )
-    figures = stage_figures(graph, model)
-    if precision == "fp16":
-        half = to_half(model)
-        figures |= half_figures(graph, model, half)
-        model = half
-    return drop_outputs(model, "probe."), figures
 
 
 def _save_encoder(network: tuple[nn.Module, list[str]], path: Path) -> dict[str, float]:

@@ -104,12 +104,15 @@ class Runner:
         """
         self._check(inputs)
         try:
-            values = self._session.run(self._names, dict(inputs))
+            return self._compute(inputs)
         except Exception as error:  # ONNX Runtime's own classes share no base but this
             raise DeviceError(
                 f"The model failed on {self.device}: {str(error)[:300]}. Restart the session with "
                 "device cpu if this comes again."
             ) from error
+
+    def _compute(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        values = self._session.run(self._names, dict(inputs))
         return dict(zip(self._names, values, strict=True))
 
     def warm_up(self, n_runs: int = 2) -> None:

@@ -38,29 +38,22 @@ def brain(
 ) -> None:
     """Tune a generator and an acoustic decoder on one participant's recordings."""
     import logging
-    import signal
     import sys
-    from threading import Event
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True
     )
     log = logging.getLogger(__name__)
     settings = _settings(config)
-    stop = Event()
-
-    def end(number: int, _frame: Any) -> None:
-        log.info("Signal %d: saving after this step.", number)
-        stop.set()
 
     def report(at: Any) -> None:
         losses = " ".join(f"{name} {value:.4f}" for name, value in at.losses.items())
         log.info("%s %d/%d  %s  %.2f it/s", at.stage, at.step, at.steps, losses, at.steps_per_s)
 
     from calibration.finetune.run import train_brain
+    from calibration.training.stopping import stop_on_signals
 
-    before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with stop_on_signals() as stop:
         found = train_brain(
             settings,
             out,
@@ -70,9 +63,6 @@ def brain(
             stop=stop,
             progress=report,
         )
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
     if found is None:
         typer.echo("Stopped before the end; go on with --resume.", err=True)
         if json_:

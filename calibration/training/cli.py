@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from calibration.training.settings import StageName, TrainingSettings
 
 __all__ = ["register"]
@@ -79,6 +77,7 @@ def train(
     from calibration.training.run import stages_left, summary
     from calibration.training.run import train as run_stages
     from calibration.training.settings import STAGES
+    from calibration.training.stopping import stop_on_signals
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True
@@ -100,7 +99,7 @@ def train(
     run = _settings(config, given, sounds=sounds, scale=scale)
     stages: tuple[StageName, ...] = tuple(n for n in STAGES if n == context.info_name) or STAGES
     with (
-        _stopping() as stop,
+        stop_on_signals() as stop,
         training_progress(run, stages_left(out, stages), quiet=not first) as (report, every_s),
     ):
         done = run_stages(
@@ -138,28 +137,3 @@ def _settings(
     if sounds is not None:
         run = replace(run, sounds=replace(run.sounds, source=sounds))
     return run if scale == 1.0 else scaled(run, scale)
-
-
-def _stopping() -> Any:
-    """Return a context in which Ctrl-C and SIGTERM set an event in place of ending the process."""
-    import logging
-    import signal
-    from contextlib import contextmanager
-    from threading import Event
-
-    @contextmanager
-    def handled() -> Iterator[Event]:
-        stop = Event()
-
-        def end(number: int, _frame: Any) -> None:
-            logging.getLogger(__name__).info("Signal %d: saving after this step.", number)
-            stop.set()
-
-        before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield stop
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
-
-    return handled()
