@@ -143,9 +143,9 @@ def cover(n_frames: int, stretches: tuple[int, ...]) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> cover(38, (4, 8, 16, 28))
-    (28, 8, 4)
-    >>> cover(7, (4, 8, 16, 28))
+    >>> cover(38, (2, 4, 8, 16, 28))
+    (28, 8, 2)
+    >>> cover(7, (2, 4, 8, 16, 28))
     (8,)
     """
     if n_frames <= 0:

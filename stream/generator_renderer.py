@@ -2,7 +2,7 @@
 
 A stretch is made only when the sound of a window needs it, and the shortest ones that do are
 chosen. So less than the shortest stretch is left over for the next window, and that is how late a
-changed condition is heard: 160 ms at most where the shortest stretch has four frames.
+changed condition is heard: 80 ms at most where the shortest stretch has two frames.
 """
 
 from __future__ import annotations

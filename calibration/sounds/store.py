@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from calibration.sounds.source import SoundSource
 from calibration.stimuli import Factors
+from calibration.whole_file import write_whole
 from models.errors import FileError, SettingError
 from models.mel import MelSpec, log_mel
 
@@ -84,12 +85,13 @@ def render_store(
     about = folder / "store.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if about.exists() and json.loads(about.read_text("utf-8")) != described:
+        if not about.exists():
+            write_whole(about, json.dumps(described, indent=1).encode())
+        elif json.loads(about.read_text("utf-8")) != described:
             raise FileError(
                 f"{folder} holds other sounds than the settings ask for. Give another folder, or "
                 "remove this one."
             )
-        about.write_text(json.dumps(described, indent=1), "utf-8")
         starts = range(0, count, shard)
         missing = [i for i, _ in enumerate(starts) if not (folder / f"{i:04d}.json").exists()]
         jobs = [(source, folder, i, starts[i], min(starts[i] + shard, count)) for i in missing]

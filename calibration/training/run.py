@@ -201,6 +201,7 @@ def _claim(run: TrainingSettings, out: Path) -> None:
     for free in ("threads", "device", "precision", "checkpoint_s"):
         recipe.pop(free)
     path = out / "run.json"
+    before = None
     try:
         out.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -213,6 +214,7 @@ def _claim(run: TrainingSettings, out: Path) -> None:
                     f"{out} holds a run with other settings ({', '.join(changed)}). Give another "
                     "folder."
                 )
-        path.write_text(json.dumps(recipe, indent=1), "utf-8")
+        if before != recipe:  # another stage of this run may be reading it at this moment
+            write_whole(path, json.dumps(recipe, indent=1).encode())
     except (OSError, ValueError, TypeError) as error:
         raise FileError(f"Cannot use {path}: {error}. Give another folder.") from error

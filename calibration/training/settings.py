@@ -99,7 +99,7 @@ class TokensSettings(StageSettings):
 class VocoderSettings(StageSettings):
     """Mel frames to sound; the adversarial part begins after `plain` of the steps."""
 
-    steps: int = 20_000
+    steps: int = 12_000
     batch: int = 12
     frames: int = 64  # of a stretch
     plain: float = 0.7
@@ -114,7 +114,7 @@ class VocoderSettings(StageSettings):
 class GeneratorSettings(StageSettings):
     """Flow matching."""
 
-    steps: int = 12_000
+    steps: int = 9_000
     batch: int = 64
     rate: float = 1e-3
     warmup: int = 500
@@ -130,15 +130,15 @@ class GeneratorSettings(StageSettings):
 class DistillSettings(StageSettings):
     """Few steps: regression on the teacher's paths, then a short adversarial phase."""
 
-    steps: int = 4_500
+    steps: int = 3_600
     batch: int = 32
     rate: float = 4e-4  # of the regression, and of consistency distillation
     warmup: int = 100
     average: float = 0.998
     method: Literal["arc", "consistency"] = "arc"
-    regression: float = 2.0 / 3.0  # share of the steps; the rest is adversarial
+    regression: float = 0.75  # share of the steps; the rest is adversarial
     adversarial_rate: float = 1e-4  # of student and critic
-    paths: int = 6_000  # windows whose way from noise to sound the teacher lays down beforehand
+    paths: int = 5_000  # windows whose way from noise to sound the teacher lays down beforehand
     teacher_steps: int = 16  # Heun; a multiple of 4, as the student's jumps begin at quarters
     guidance: float = 1.5  # strength that the student has built in; 1 is none
     own_prefixes: float = 0.5  # share of adversarial steps that go on from the student's own sound

@@ -43,7 +43,7 @@ __all__ = [
 
 WINDOW = 64  # latent frames that the denoiser was trained on, at most
 PREFIX = 32  # of which so many may be known
-STRETCHES = (4, 8, 16, 28)
+STRETCHES = (2, 4, 8, 16, 28)
 PROBES = ("velocity", "made", "latents", "mel")
 
 SamplerName: TypeAlias = Literal["ping_pong", "euler"]

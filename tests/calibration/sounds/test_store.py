@@ -66,6 +66,15 @@ def test_rendering_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     assert np.array_equal(again.pcm(3, 0, 1000), before)
 
 
+def test_opening_a_whole_store_writes_nothing(tmp_path: Path) -> None:
+    # Another process may be reading it: two stages train side by side from the same sounds.
+    source = ProceduralSource(0, duration_s=0.5)
+    render_store(source, tmp_path, count=2)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    render_store(source, tmp_path, count=2)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
 def test_a_store_of_other_sounds_is_refused(tmp_path: Path) -> None:
     render_store(ProceduralSource(0, duration_s=0.5), tmp_path, count=1)
     with pytest.raises(FileError, match="other sounds"):
