@@ -99,10 +99,10 @@ class TokensSettings(StageSettings):
 class VocoderSettings(StageSettings):
     """Mel frames to sound; the adversarial part begins after `plain` of the steps."""
 
-    steps: int = 12_000
+    steps: int = 14_000
     batch: int = 12
     frames: int = 64  # of a stretch
-    plain: float = 0.7
+    plain: float = 0.9
     phase_weight: float = 0.3
     turn_weight: float = 0.3  # how far the phases turn from frame to frame, bin by bin
     adversarial_weight: float = 0.1
