@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.nets.full.prefix import padded
+
 __all__ = ["AudioLdm2Denoiser", "AudioLdm2SpeechDenoiser"]
 
 
@@ -34,7 +36,7 @@ class AudioLdm2Denoiser(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (batch, 8, frames, 16)
-            Noisy latents.
+            Noisy latents; with 9 channels more where a beginning is told (`prefix.told`).
         timestep : Tensor of shape ()
             0 to 999.
         tokens : Tensor of shape (batch, 8, 768)
@@ -42,10 +44,10 @@ class AudioLdm2Denoiser(nn.Module):
 
         Returns
         -------
-        prediction : Tensor like x
+        prediction : Tensor like the noisy latents
         """
         predicted: Tensor = self.unet(
-            x,
+            padded(self.unet, x),
             timestep,
             encoder_hidden_states=tokens,
             encoder_hidden_states_1=text,
@@ -69,7 +71,7 @@ class AudioLdm2SpeechDenoiser(nn.Module):
 
     def forward(self, x: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
         """Return what the network predicts; see `AudioLdm2Denoiser`, with (batch, 512, 768)."""
-        predicted: Tensor = self.unet(x, timestep, encoder_hidden_states=tokens, return_dict=False)[
-            0
-        ]
+        predicted: Tensor = self.unet(
+            padded(self.unet, x), timestep, encoder_hidden_states=tokens, return_dict=False
+        )[0]
         return predicted

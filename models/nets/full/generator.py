@@ -17,6 +17,7 @@ from models.errors import SettingError
 from models.nets.full.audioldm2 import AudioLdm2Denoiser, AudioLdm2SpeechDenoiser
 from models.nets.full.decoder import HOP, MEL_PER_LATENT, MelDecoder, MelVocoder
 from models.nets.full.musicldm import MusicLdmDenoiser
+from models.nets.full.prefix import has_room, told
 from models.nets.full.published import FAMILIES, Family, FamilyName
 from models.nets.full.sampler import LevelSampler, as_denoiser, ddim, keep_known
 from models.nets.full.schedule import Level, NoiseSchedule, Spacing
@@ -89,6 +90,7 @@ class FullGenerator(nn.Module):
         self.vocoder = MelVocoder(vocoder)
         config: Any = denoiser.unet.config
         self._unet_config = config
+        self.prefixed = has_room(unet)  # whether it learnt to go on from a clean beginning
         self.channels = int(config.out_channels)
         self.bands = int(self.vocoder.vocoder.config.model_in_dim) // MEL_PER_LATENT
         # The network halves time at each of its blocks but the last, and joins the halves again.
@@ -145,7 +147,8 @@ class FullGenerator(nn.Module):
         start : Tensor, optional
             Clean latents of a sound to begin from (`encode`); needed when strength is below 1.
         known, known_mask : Tensor, optional
-            Clean latents and 1 where they are known; see `keep_known`.
+            Clean latents and 1 where they are known; see `keep_known`. A network that learnt to go
+            on from a beginning is told them too.
 
         Returns
         -------
@@ -157,14 +160,15 @@ class FullGenerator(nn.Module):
             If an option is out of range or lacks its companion.
         """
         levels = self.schedule.levels(n_steps, spacing=spacing, strength=strength)
+        before = None if known is None or known_mask is None else (known, known_mask)
         denoise = as_denoiser(
-            self._network(condition),
+            self._network(condition, before),
             self.schedule,
             guidance=guidance,
-            unconditional=None if unconditional is None else self._network(unconditional),
+            unconditional=None if unconditional is None else self._network(unconditional, before),
         )
-        if known is not None and known_mask is not None:
-            denoise = keep_known(denoise, known, known_mask)
+        if before is not None:
+            denoise = keep_known(denoise, *before)
         x = noise[0].float()
         if strength < 1.0:
             if start is None:
@@ -245,8 +249,8 @@ class FullGenerator(nn.Module):
         """Return the next stretch of a continuous sound, and the state after it.
 
         The last latents are kept at every step while new ones are made behind them, all are decoded
-        together, and the sound is joined by a short fade. These checkpoints never learnt to
-        continue a beginning, so joins are heard more than with a generator that did.
+        together, and the sound is joined by a short fade. The published checkpoints never learnt to
+        continue a beginning, so joins are heard more than with one that did (`prefixed`).
 
         Parameters
         ----------
@@ -374,21 +378,31 @@ class FullGenerator(nn.Module):
             return -1, -1, widths[1]
         return -1, 512 if self.family.name == "audioldm2-speech" else 8, widths[0]
 
-    def _network(self, condition: Condition) -> _Network:
+    def _network(self, condition: Condition, before: tuple[Tensor, Tensor] | None) -> _Network:
         parts = [getattr(condition, name) for name in self.family.conditions]
-        return _Network(self.denoiser, [part for part in parts if part is not None])
+        given = [part for part in parts if part is not None]
+        return _Network(self.denoiser, given, before if self.prefixed else None)
 
 
 class _Network:
     """The denoiser under one condition, in the precision of its weights."""
 
-    def __init__(self, denoiser: nn.Module, parts: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        parts: Sequence[Tensor],
+        before: tuple[Tensor, Tensor] | None,  # clean latents and where they are known
+    ) -> None:
         self._denoiser = denoiser
         self._parts = parts
+        self._before = before
 
     def __call__(self, x: Tensor, timestep: int) -> Tensor:
         at = torch.full((), timestep, dtype=torch.int64, device=x.device)
-        predicted: Tensor = self._denoiser(x.to(self._parts[0].dtype), at, *self._parts)
+        x = x.to(self._parts[0].dtype)
+        if self._before is not None:
+            x = told(x, *self._before)
+        predicted: Tensor = self._denoiser(x, at, *self._parts)
         return predicted
 
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from models.errors import FileError, SettingError
 from models.nets.full.generator import FullGenerator
-from models.nets.full.manifest import check_published, check_tensors, layout_of
+from models.nets.full.manifest import Layout, check_published, check_tensors, layout_of
 from models.nets.full.networks import build_on_meta, checked_config
+from models.nets.full.prefix import has_room
 from models.nets.full.published import (
     FAMILIES,
     SCHEDULER,
@@ -103,8 +104,9 @@ def load_full_generator(
     dtype : torch.dtype
         Of weights and activations; the sampler stays in float32.
     published : bool
-        Whether the networks must be those of the published checkpoints. False: of any size that
-        the same classes can have, each as its own configuration describes.
+        Whether the networks must be those of the published checkpoints; room for a beginning
+        (`models.nets.full.prefix`) may have been made in the denoiser. False: of any size that the
+        same classes can have, each as its own configuration describes.
 
     Raises
     ------
@@ -175,7 +177,7 @@ def _load(folder: Path, part: Part, class_name: str, *, published: str | None) -
     module = build_on_meta(Network(class_name, config))
     expected = layout_of(module)
     if published:
-        check_published(published, expected)
+        check_published(published, _as_published(module, expected))
     file = next((home / name for name in _FILES[part] if (home / name).is_file()), None)
     if file is None:
         raise FileError(
@@ -189,6 +191,16 @@ def _load(folder: Path, part: Part, class_name: str, *, published: str | None) -
     # The network has no storage yet; it takes the tensors as they are.
     module.load_state_dict(tensors, strict=True, assign=True)
     return module.requires_grad_(False)
+
+
+def _as_published(module: nn.Module, layout: Layout) -> Layout:
+    """Return the layout without the room for a beginning, where fine-tuning has made it."""
+    config: Any = module.config
+    if not hasattr(config, "out_channels") or not has_room(module):
+        return layout
+    name = "conv_in.weight"
+    first, _, *rest = layout[name]
+    return {**layout, name: (first, int(config.out_channels), *rest)}
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:

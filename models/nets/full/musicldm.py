@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.nets.full.prefix import padded
+
 __all__ = ["MusicLdmDenoiser"]
 
 
@@ -30,16 +32,20 @@ class MusicLdmDenoiser(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (batch, 8, frames, 16)
-            Noisy latents.
+            Noisy latents; with 9 channels more where a beginning is told (`prefix.told`).
         timestep : Tensor of shape ()
             0 to 999.
         vector : Tensor of shape (batch, 512)
 
         Returns
         -------
-        prediction : Tensor like x
+        prediction : Tensor like the noisy latents
         """
         predicted: Tensor = self.unet(
-            x, timestep, encoder_hidden_states=None, class_labels=vector, return_dict=False
+            padded(self.unet, x),
+            timestep,
+            encoder_hidden_states=None,
+            class_labels=vector,
+            return_dict=False,
         )[0]
         return predicted

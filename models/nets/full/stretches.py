@@ -3,7 +3,8 @@
 The same inputs and outputs as the small generator's graphs, so that one runtime serves both. The
 window is the latents that were heard last and those of the stretch; the known ones are kept at
 every step, all are decoded together, and the sound is joined by a short fade
-(`FullGenerator.stretch`).
+(`FullGenerator.stretch`). A checkpoint that learnt to go on from a clean beginning is told the known
+ones as well.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from models.errors import SettingError
 from models.nets.full.decoder import HOP, MEL_PER_LATENT
 from models.nets.full.generator import FullGenerator
+from models.nets.full.prefix import told
 from models.nets.full.sampler import LevelSampler, as_denoiser, ddim, keep_known, ping_pong
 from models.nets.full.schedule import Level
 from models.nets.graph_generator import GraphGenerator
@@ -230,7 +232,10 @@ class FullStretchGraph(nn.Module):
         seen: list[Tensor] = []
 
         def network(x: Tensor, timestep: Any) -> Tensor:
-            seen.append(self.generator.denoiser(x.to(dtype), timestep, *given))
+            x = x.to(dtype)
+            if self.generator.prefixed:
+                x = told(x, clean, mask)
+            seen.append(self.generator.denoiser(x, timestep, *given))
             return seen[-1]
 
         denoise = as_denoiser(network, self.generator.schedule)
