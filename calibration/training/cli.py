@@ -20,7 +20,7 @@ _COMMANDS = {
     "judge": "Train the encoder of another seed, which scores.",
     "codec": "Train the way from mel frames to latents and back.",
     "tokens": "Train the masked autoencoder that makes tokens; needs nothing before it.",
-    "vocoder": "Train the way from mel frames to sound; needs nothing before it.",
+    "vocoder": "Train the way from mel frames to sound; needs codec.",
     "generator": "Train the many-step generator; needs encoder, judge, codec and tokens.",
     "distill": "Train the few-step generator; needs the many-step one.",
 }

@@ -182,7 +182,7 @@ def make_stage(name: StageName, run: TrainingSettings, material: Material, out: 
     if name == "vocoder":
         from calibration.training.vocoder import VocoderStage
 
-        return VocoderStage(run, material)
+        return VocoderStage(run, material, out)
     if name == "generator":
         from calibration.training.generator import GeneratorStage
 

@@ -99,7 +99,7 @@ class TokensSettings(StageSettings):
 class VocoderSettings(StageSettings):
     """Mel frames to sound; the adversarial part begins after `plain` of the steps."""
 
-    steps: int = 14_000
+    steps: int = 16_000
     batch: int = 12
     frames: int = 64  # of a stretch
     plain: float = 0.9
@@ -107,6 +107,9 @@ class VocoderSettings(StageSettings):
     turn_weight: float = 0.3  # how far the phases turn from frame to frame, bin by bin
     adversarial_weight: float = 0.1
     match_weight: float = 0.2  # features of the discriminators
+    copied: float = (
+        0.75  # share of stretches whose mel has been through the codec, as live ones have
+    )
     gain_db: float = 8.0
 
 

@@ -1,4 +1,8 @@
-"""Stage `vocoder`: first spectra and phase steps that are right, then a small adversarial phase."""
+"""Stage `vocoder`: first spectra and phase steps that are right, then a small adversarial phase.
+
+Live, a mel comes out of the codec, which blurs it. So most stretches are trained from such copies,
+towards the sound as it was: what the codec always loses in the same way is put back.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,21 @@ import torch
 from torch import Tensor
 
 from calibration.sounds.store import MEL, SoundStore
+from calibration.training.checkpoint import load_tensors, load_weights
 from calibration.training.codec import mel_correlation
 from calibration.training.loop import Stage, autocast
 from calibration.training.material import Material
 from calibration.training.settings import TrainingSettings
 from models.mel import mel_basis
-from models.nets.codec import from_log
+from models.nets.codec import FRAMES_PER_LATENT, from_log
 from models.nets.discriminators import SoundDiscriminator
-from models.nets.sizes import make_vocoder
+from models.nets.sizes import make_codec, make_vocoder
 from models.nets.vocoder import AHEAD, HOP, LATE, N_FFT, Vocoder
 
 __all__ = ["VocoderStage", "batch_log_mel"]
 
 _BEFORE = 12  # mel frames that the network gets before a stretch
+_MARGIN = 16  # mel frames that the codec gets before and, at least, after those
 _RESOLUTIONS = ((2048, 512), (1024, 160), (512, 128), (256, 64))  # n_fft, hop
 _FLOOR = 5e-3  # of an STFT magnitude; -100 dB below a sine at full scale
 
@@ -34,12 +40,18 @@ class VocoderStage(Stage):
     ----------
     run : TrainingSettings
     material : Material
+    out : Path
+        Folder of the run, where the codec is.
     """
 
-    def __init__(self, run: TrainingSettings, material: Material) -> None:
+    def __init__(self, run: TrainingSettings, material: Material, out: Path) -> None:
         super().__init__("vocoder", run, run.vocoder)
         self.options = run.vocoder
         self.material = material
+        self.codec = make_codec(run.size)
+        tensors, _ = load_tensors(out / "codec" / "final.safetensors")
+        load_weights(self.codec, tensors, "codec")
+        self.codec.to(self.device).eval().requires_grad_(False)
         self.train_network("vocoder", make_vocoder(run.size))
         self.train_network("discriminator", SoundDiscriminator())
 
@@ -47,8 +59,8 @@ class VocoderStage(Stage):
         self, step: int, rng: np.random.Generator, noise: torch.Generator
     ) -> dict[str, Any]:
         """One step on stretches of clips (one in three) and blends."""
-        sound = torch.from_numpy(self._stretches(rng)).to(self.device)
-        made, wanted, mel, turns = self._copies(sound)
+        sound, x = self._stretches(rng)
+        made, wanted, mel, turns = self._copies(sound, x)
         losses: dict[str, Tensor] = {"mel": (batch_log_mel(made) - mel).abs().mean()}
         losses["stft"], losses["phase"] = spectral_losses(made, wanted, self.options.phase_weight)
         losses["turn"] = turn_loss(turns, sound)
@@ -60,11 +72,13 @@ class VocoderStage(Stage):
         self.update(loss, "vocoder")
         return losses
 
-    def _stretches(self, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], Any]:
-        """Sounds long enough for the frames before, of and after each stretch."""
+    def _stretches(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return sounds of the frames before, of and after each stretch, and their scaled mels."""
         n, material, vocoder = self.batch, self.material, self.networks["vocoder"]
         assert isinstance(vocoder, Vocoder)
-        samples = (_BEFORE + self.options.frames + vocoder.lookahead) * HOP
+        inner = _BEFORE + self.options.frames + vocoder.lookahead
+        whole = _MARGIN + inner + _MARGIN
+        samples = (whole + -whole % FRAMES_PER_LATENT) * HOP
         sounds = np.zeros((n, samples), np.float32)
         for row in range(n):
             from_clips = row < n // 3
@@ -73,14 +87,25 @@ class VocoderStage(Stage):
             first = int(rng.integers(store.n_frames * HOP - samples + 1))
             gain = 10.0 ** (rng.uniform(-1.0, 1.0) * self.options.gain_db / 20.0)
             sounds[row] = gain * store.pcm(number, first, samples)
-        return sounds
+        copied = torch.from_numpy(rng.uniform(size=n) < self.options.copied)
+        sound = torch.from_numpy(sounds).to(self.device)
+        with torch.no_grad():
+            mel = batch_log_mel(sound)
+            if copied.any():
+                mel[copied] = self._through_codec(mel[copied])
+        x = from_log(mel[:, _MARGIN : _MARGIN + inner])
+        return sound[:, _MARGIN * HOP : (_MARGIN + inner) * HOP], x
 
-    def _copies(self, sound: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _through_codec(self, mel: Tensor) -> Tensor:
+        """Return log mel frames as the codec gives them back."""
+        with autocast(self.run):
+            copies: Tensor = self.codec.decode(self.codec.encode(mel))
+        return copies
+
+    def _copies(self, sound: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the copies of the inner stretches, those stretches, their mel, and all turns."""
         vocoder = self.networks["vocoder"]
         assert isinstance(vocoder, Vocoder)
-        mel = batch_log_mel(sound)
-        x = from_log(mel)
         state = vocoder.initial_state(len(x))
         with autocast(self.run):
             correction, _ = vocoder.corrections(x, state[:-LATE])
@@ -124,23 +149,32 @@ class VocoderStage(Stage):
 
     @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
-        """Score copies of held-out sounds."""
+        """Score copies of held-out sounds, from their mel and from what the codec makes of it."""
         vocoder, material = self.averages["vocoder"], self.material
         assert isinstance(vocoder, Vocoder)
-        scores = {}
+        scores: dict[str, float] = {}
         for name, store, first in (
             ("clips", material.clips, material.n_train),
             ("blends", material.blends, material.n_blends),
         ):
-            pairs = []
-            for number in range(first, min(first + 65, len(store))):
-                sound = torch.from_numpy(store.pcm(number, 0, store.n_frames * HOP))[None]
-                mel = batch_log_mel(sound.to(self.device))
-                pairs.append((mel, batch_log_mel(vocoder.sound(mel))))
-            a, b = (torch.cat(part).cpu() for part in zip(*pairs, strict=True))
-            scores[f"{name}_mel_pcc"] = mel_correlation(a, b)
-            scores[f"{name}_mel_l1"] = float((a - b).abs().mean())
+            for way in ("", "codec_"):
+                a, b = self._scored(vocoder, store, first, through_codec=bool(way))
+                scores[f"{name}_{way}mel_pcc"] = mel_correlation(a, b)
+                scores[f"{name}_{way}mel_l1"] = float((a - b).abs().mean())
         return scores
+
+    def _scored(
+        self, vocoder: Vocoder, store: SoundStore, first: int, *, through_codec: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return log mels of held-out sounds and of their copies, (n, frames, 64)."""
+        pairs = []
+        for number in range(first, min(first + 65, len(store))):
+            sound = torch.from_numpy(store.pcm(number, 0, store.n_frames * HOP))[None]
+            mel = batch_log_mel(sound.to(self.device))
+            given = self._through_codec(mel) if through_codec else mel
+            pairs.append((mel, batch_log_mel(vocoder.sound(given))))
+        true, made = (torch.cat(part).cpu() for part in zip(*pairs, strict=True))
+        return true, made
 
 
 def batch_log_mel(sound: Tensor) -> Tensor:

@@ -61,6 +61,9 @@ def test_a_stage_that_is_stopped_and_resumed_ends_with_the_weights_of_one_that_r
     name: StageName, folder: Path, material: Material, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
+    if name == "vocoder":  # it is trained from what the codec gives back
+        folder = tmp_path
+        train_stage(make_stage("codec", _RUN, material, folder), folder / "codec")
     train_stage(make_stage(name, _RUN, material, folder), tmp_path / "through")
 
     for _ in range(20):
