@@ -109,6 +109,10 @@ def calibrate(
         Literal["semantic", "coarse-to-fine"] | None,
         typer.Option(help="With a generator: by the embedding alone, or by acoustic tokens too."),
     ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(help="With AudioLDM 2: audiomae:FILE, which makes its acoustic tokens."),
+    ] = None,
     start: Annotated[
         Literal["none", "retrieval"] | None,
         typer.Option(help="With a generator: from noise, or from the nearest library sound."),
@@ -156,11 +160,17 @@ def calibrate(
             place = place.absolute()
         ends = settings.generator
         ends = replace(
-            ends, folder=place or ends.folder, chain=chain or ends.chain, start=start or ends.start
+            ends,
+            folder=place or ends.folder,
+            chain=chain or ends.chain,
+            tokens=tokens or ends.tokens,
+            start=start or ends.start,
         )
         settings = replace(settings, generator=ends)
-        if (chain or start) and ends.folder is None:
-            raise SettingError("--chain and --start go with --generator. Name one, or 'default'.")
+        if (chain or start or tokens) and ends.folder is None:
+            raise SettingError(
+                "--chain, --start and --tokens go with --generator. Name one, or 'default'."
+            )
         if with_:
             settings = replace(settings, people=replace(settings.people, align=tuple(with_)))
         return replace(settings, updatable=updatable or settings.updatable)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from calibration.acoustic.settings import AcousticSettings
 from models.errors import SettingError
 from models.settings import load_settings, settings_from_dict
 from models.spec import BandPowerSpec, FeatureSpec, PsdSpec, SampleSpec, StandardiseSpec, TrMeanSpec
@@ -191,11 +192,24 @@ class GeneratorChoice:
     folder: Path | None = None  # as `hearback export` wrote it, or "default"; None: no generator
     chain: Literal["semantic", "coarse-to-fine"] = "semantic"
     acoustic: Literal["ridge", "transformer"] = "ridge"  # coarse-to-fine: what decodes tokens
+    # Full-size checkpoints bring nothing that makes tokens: "audiomae:FILE", or "generator:FOLDER"
+    # of a small generator. The next three as in [full], if the checkpoint was tuned.
+    tokens: str | None = None
+    last_blocks: int = 1  # of AudioMAE: 1 its last block, 3 as AudioLDM 2 was trained
+    pooling: Literal["mean", "mean-max"] = "mean"  # to the 8 tokens of AudioLDM 2
+    fill: Literal["last", "zeros"] = "zeros"  # tokens after the stretch, up to 10.24 s
+    # Its sizes, losses and schedule; which of the two it is says `acoustic`, not `method` there.
+    acoustic_options: AcousticSettings = AcousticSettings()
+    # As `hearback train brain` wrote it, where the generator is exported from it: its acoustic
+    # decoder, tuned along, is taken, and what it was tuned on is never scored.
+    tuned: Path | None = None
     start: Literal["none", "retrieval"] = "none"  # begin from the nearest sound of the library
     strength: float = 0.7  # of the start: 1 is all new, 0 the retrieved sound as it is
     seed: int = 0  # of the noise
     steps: int | None = None  # of the sampler; an export has one number, another is refused
-    judge: str | None = None  # an embedder that scores; None: that of the folder
+    # An embedder that scores. None: that of the folder; for a full-size checkpoint, which has
+    # none, that of the generator that ships, else "mel-statistics".
+    judge: str | None = None
     scored_strengths: tuple[float, ...] = (0.5, 0.7, 0.9)  # beside the direct sound
     scored_clips: int = 40  # drawn at random from those that are held out
     scored_s: float = 10.0  # of generated sound for each clip, at most
@@ -206,6 +220,7 @@ class GeneratorChoice:
         _need(all(0 < s <= 1 for s in every), "generator.strength", "above 0 and at most 1", every)
         _need(self.steps is None or self.steps >= 1, "generator.steps", "1 or more", self.steps)
         _need(0 <= self.seed < 2**63, "generator.seed", "0 or more", self.seed)
+        _need(self.last_blocks >= 1, "generator.last_blocks", "1 or more", self.last_blocks)
         _need(self.scored_clips >= 3, "generator.scored_clips", "3 or more", self.scored_clips)
         _need(1 <= self.scored_s <= 600, "generator.scored_s", "1 to 600 s", self.scored_s)
         _need(0 <= self.n_shuffled <= 100, "generator.n_shuffled", "0 to 100", self.n_shuffled)

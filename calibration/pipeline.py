@@ -189,6 +189,9 @@ def calibrate_dataset(
             hop_s=features[0].hop_s,
             held=work.held,
             tokens=None if work.tokens is None else np.concatenate(work.tokens.decoded),
+            true_tokens=(
+                np.concatenate(work.tokens.true) if work.tokens and work.tokens.true else None
+            ),
             progress=lambda done, total: tell("generating sound to score it", done, total),
         )
     families = work.families(fit) if plan.evaluation.families else ()

@@ -69,6 +69,13 @@ def make_result(
         settings={
             **settings,
             "target": {**settings["target"], "kind": kind and told_target(kind)},
+            "generator": {
+                **settings["generator"],
+                **{
+                    name: settings["generator"][name] and told_target(settings["generator"][name])
+                    for name in ("judge", "tokens")  # embedders by the folder of their weights
+                },
+            },
             "chosen": {**plan.to_json(), "target": told_target(plan.target)},
         },
         software=versions(),

@@ -176,7 +176,9 @@ class GeneratorRenderer:
         """
         vector = np.zeros(CONDITION_DIM, np.float32)
         vector[0] = 1.0
-        tokens = np.zeros((TOKENS_PER_STEP, TOKEN_DIM), np.float32)
+        # One step, or what the speech model reads at once.
+        many = self._spec.family == "audioldm2-speech"
+        tokens = np.zeros((512 if many else TOKENS_PER_STEP, TOKEN_DIM), np.float32)
         for n_frames in self._spec.stretches:
             noise = np.zeros(self._generator.noise_shape(n_frames), np.float32)
             for _ in range(n_runs):

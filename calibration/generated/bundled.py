@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calibration.config import GeneratorChoice
 from calibration.generated.calibrated import GeneratorEnd
 from calibration.generated.folder import DEFAULT_GENERATOR
+from calibration.generated.judge import usual_judge
 from calibration.generated.scores import GeneratedScores
 from calibration.generated.start_library import StartLibrary
 from calibration.outer import Decoded
@@ -87,9 +88,11 @@ def bundled_choice(
     """Return the settings of a bundle's generator; None if nothing can judge its sound."""
     judge = choice.judge
     if judge is None and "judge.onnx" not in bundle.manifest.files:
-        if not (DEFAULT_GENERATOR / "judge.onnx").is_file():
+        judge = usual_judge(bundle.path)
+        if judge is None and (DEFAULT_GENERATOR / "judge.onnx").is_file():
+            judge = f"generator-judge:{DEFAULT_GENERATOR}"
+        if judge is None:
             return None
-        judge = f"generator-judge:{DEFAULT_GENERATOR}"
     return replace(
         choice,
         folder=bundle.path,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.acoustic import AcousticDecoder
+from calibration.acoustic.decoder import AcousticDecoder
+from calibration.acoustic.targets import GeneratorTokens, TokenSource
 from calibration.bundle_library import bundle_library
 from calibration.config import CalibrationSettings, GeneratorChoice
 from calibration.data.dataset import Dataset, Stimulus
@@ -15,8 +17,14 @@ from calibration.data.samples import Samples
 from calibration.embedders import make_embedder
 from calibration.embedders.base import unit_rows
 from calibration.generated.chain import FittedGenerator
-from calibration.generated.conditions import as_vectors, clip_conditions, dealt_tokens
+from calibration.generated.conditions import (
+    ClipConditions,
+    as_vectors,
+    clip_conditions,
+    dealt_tokens,
+)
 from calibration.generated.folder import generator_folder
+from calibration.generated.full_tokens import EnteringTokens, token_source
 from calibration.generated.judge import make_judge, same_space
 from calibration.generated.scores import GeneratedScores
 from calibration.generated.scoring import HeldOut, SoundScoring, score_generated
@@ -35,6 +43,8 @@ from stream.generator_renderer import GeneratorRenderer
 from stream.render import Renderer
 
 __all__ = ["GeneratorEnd"]
+
+_log = logging.getLogger(__name__)
 
 _RATE_HZ = 16_000
 
@@ -69,21 +79,8 @@ class GeneratorEnd:
                 f"generator.steps is {choice.steps}. Export it again: hearback export --steps "
                 f"{choice.steps}"
             )
-        kind = target.partition(":")[0]
-        wanted = "generator" if spec.family == "small" else "clap"
-        if kind != wanted:
-            raise SettingError(
-                f"The generator {self.folder.name!r} is steered by the embedding {wanted!r}, and "
-                f"the target is {kind!r}. Leave target.kind out, or name another generator."
-            )
-        if kind == "generator" and not same_space(
-            make_embedder(f"generator:{self.folder}"), target
-        ):
-            raise SettingError(
-                f"The target {told_target(target)!r} is the encoder of another generator than "
-                f"{self.folder.name!r}: their spaces have nothing to do with each other. Leave "
-                "target.kind out."
-            )
+        self._check_chain()
+        self._check_target(target)
         self._startable = spec.startable and (self.folder / "codec_encoder.onnx").is_file()
         if choice.start == "retrieval" and not self._startable:
             raise SettingError(
@@ -91,6 +88,57 @@ class GeneratorEnd:
                 "generator.start to 'none'."
             )
         self.judge = make_judge(choice, target)
+
+    def _check_chain(self) -> None:
+        """Refuse a chain that gives the generator nothing of what it takes."""
+        takes, name = self.generator.spec.conditions, self.folder.name
+        if self.choice.chain == "semantic" and "vector" not in takes:
+            raise SettingError(
+                f"The generator {name!r} takes acoustic tokens, not an embedding. Say --chain "
+                "coarse-to-fine (generator.chain), or name another generator."
+            )
+        if self.choice.chain == "coarse-to-fine" and "tokens" not in takes:
+            raise SettingError(
+                f"The generator {name!r} takes no acoustic tokens. Set generator.chain "
+                "to 'semantic', or name another generator."
+            )
+
+    def _check_target(self, target: str) -> None:
+        """Refuse a target in another space than the generator's."""
+        kind, name = target.partition(":")[0], self.folder.name
+        if self.generator.spec.family != "small":
+            self._check_full_target(target)
+            return
+        if kind != "generator":
+            raise SettingError(
+                f"The generator {name!r} is steered by the embedding 'generator', and the target "
+                f"is {kind!r}. Leave target.kind out, or name another generator."
+            )
+        if not same_space(make_embedder(f"generator:{self.folder}"), target):
+            raise SettingError(
+                f"The target {told_target(target)!r} is the encoder of another generator than "
+                f"{name!r}: their spaces have nothing to do with each other. Leave target.kind out."
+            )
+
+    def _check_full_target(self, target: str) -> None:
+        """Ask for the space of a full-size checkpoint, which brings no encoder of sounds."""
+        kind, _, place = target.partition(":")
+        family, name = self.generator.spec.family, self.folder.name
+        own = kind == "generator" and not (generator_folder(place) / "encoder.onnx").is_file()
+        if own or not (kind == "generator" or kind.startswith("clap")):
+            raise SettingError(
+                f"The generator {name!r} is a checkpoint of {family}, which brings no encoder of "
+                "sounds: say in which space they are embedded, --target clap:FOLDER (CLAP's "
+                "weights), or --target generator:FOLDER (a small generator, whose encoder is taken)"
+                + (", which MusicLDM must have been tuned to." if family == "musicldm" else ".")
+            )
+        if kind == "generator" and family == "musicldm":
+            _log.warning(
+                "MusicLDM as it is published knows CLAP's space alone; %s answers to %s only if it "
+                "was tuned to it (hearback train brain, full.clap).",
+                name,
+                told_target(target),
+            )
 
     def library(
         self,
@@ -162,25 +210,41 @@ class GeneratorEnd:
         """
         if self.choice.chain == "semantic":
             return None
-        if "tokens" not in self.generator.spec.conditions:
-            raise SettingError(
-                f"The generator {self.folder.name!r} takes no acoustic tokens. Set generator.chain "
-                "to 'semantic', or name another generator."
-            )
         if plan.evaluation.family in ("segment", "random-chunk"):
             raise SettingError(
                 "Acoustic tokens are not decoded under a leaky split. Hold out runs, sessions or "
                 "clips (evaluation.family)."
             )
+        source, entering = self._tokens()
         return TokenFits(
-            self.folder,
+            source,
             stimuli,
             targets,
             plan,
             hop_s=hop_s,
             method=self.choice.acoustic,
             rois=rois,
+            entering=entering,
         )
+
+    def _tokens(self) -> tuple[TokenSource, EnteringTokens | None]:
+        """Return what makes tokens of sounds, and what a full-size checkpoint takes of them."""
+        choice, family = self.choice, self.generator.spec.family
+        if family == "small":
+            if choice.tokens is not None:
+                raise SettingError(
+                    f"The generator {self.folder.name!r} makes its own acoustic tokens. Leave "
+                    "--tokens (generator.tokens) out."
+                )
+            return GeneratorTokens(self.folder), None
+        if choice.tokens is None:
+            raise SettingError(
+                f"The generator {self.folder.name!r} is a checkpoint of {family}, which brings "
+                "nothing that makes acoustic tokens of sounds: say --tokens audiomae:FILE "
+                "(AudioMAE's weights; generator.tokens in a file of settings)."
+            )
+        source = token_source(choice.tokens, last_blocks=choice.last_blocks)
+        return source, EnteringTokens(family, pooling=choice.pooling, fill=choice.fill)
 
     def renderer(self, seed: int, library: StartLibrary | None, strength: float) -> Renderer:
         """Return a renderer at its beginning, as a live session has it."""
@@ -197,6 +261,7 @@ class GeneratorEnd:
         hop_s: float,
         held: Sequence[frozenset[str]] = (),
         tokens: NDArray[np.float32] | None = None,
+        true_tokens: NDArray[np.float32] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> GeneratedScores:
         """Score the generated sound of what was held out.
@@ -218,6 +283,8 @@ class GeneratorEnd:
             Clips that were held out together: none of them begins from the sound of another.
         tokens : array of shape (n, 8 steps, 768), optional
             Decoded acoustic tokens of the windows.
+        true_tokens : array of the same shape, optional
+            What they stand for, where the generator hears nothing else.
         progress : callable, optional
 
         Raises
@@ -265,6 +332,7 @@ class GeneratorEnd:
                 meant=np.array([whole[samples.clip == clip].mean(axis=0) for clip in clips]),
                 each_s=hop_s,
                 without=without,
+                true=self._true(whole, samples, clips, hop_s, true_tokens),
             ),
             chain=choice.chain,
             generator=self.folder.name,
@@ -275,6 +343,24 @@ class GeneratorEnd:
             progress=progress,
             notes=_notes(clips, samples, plan),
         )
+
+    def _true(
+        self,
+        whole: NDArray[np.float64],
+        samples: Samples,
+        clips: Sequence[str],
+        hop_s: float,
+        tokens: NDArray[np.float32] | None,
+    ) -> tuple[ClipConditions, ...] | None:
+        """Return true conditions; None where the true embedding is one, empty where there is none.
+
+        A checkpoint that hears tokens alone needs those of the sounds, which a bundle cannot make.
+        """
+        if "vector" in self.generator.spec.conditions:
+            return None
+        if tokens is None:
+            return ()
+        return clip_conditions(unit_rows(whole), samples, clips, each_s=hop_s, tokens=tokens)
 
 
 def _notes(clips: Sequence[str], samples: Samples, plan: Plan) -> list[str]:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from calibration.config import GeneratorChoice
 from calibration.embedders import make_embedder
 from calibration.embedders.base import Embedder
-from calibration.generated.folder import generator_folder
+from calibration.generated.folder import DEFAULT_GENERATOR, generator_folder
+from export.generator_files import read_generator_card
 from models.errors import SettingError
 
-__all__ = ["make_judge", "same_space"]
+__all__ = ["make_judge", "same_space", "usual_judge"]
+
+
+def usual_judge(folder: Path) -> str | None:
+    """Return what judges a generator's sound if nobody says otherwise; None if nothing is at hand.
+
+    A full-size checkpoint has no judge of its own: the one that ships, else statistics of the mel.
+    """
+    if (folder / "judge.onnx").is_file():
+        return f"generator-judge:{folder}"
+    if read_generator_card(folder).spec.family == "small":
+        return None
+    ships = (DEFAULT_GENERATOR / "judge.onnx").is_file()
+    return f"generator-judge:{DEFAULT_GENERATOR}" if ships else "mel-statistics"
 
 
 def make_judge(choice: GeneratorChoice, target: str) -> Embedder:
@@ -22,8 +38,8 @@ def make_judge(choice: GeneratorChoice, target: str) -> Embedder:
     """
     assert choice.folder is not None
     folder = generator_folder(choice.folder)
-    name = choice.judge or f"generator-judge:{folder}"
-    if choice.judge is None and not (folder / "judge.onnx").is_file():
+    name = choice.judge or usual_judge(folder)
+    if name is None:
         raise SettingError(
             f"The generator {folder.name!r} has no judge of its own. Name what scores its sound: "
             "generator.judge = 'generator-judge:default', or another embedder."

@@ -46,6 +46,8 @@ class HeldOut:
     each_s: float  # how long a condition sounds
     # Names of library sounds that a clip must not begin from: those held out together with it.
     without: Mapping[str, Collection[str]] = field(default_factory=dict)
+    # True conditions; None: `meant` alone. Empty: nothing is known that this generator takes.
+    true: tuple[ClipConditions, ...] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def score_generated(
     truth = np.stack([judge.embed(_first(pcm, options.most_s), 16_000) for pcm in held.heard])
     strengths = options.strengths if library is not None else ()
     shuffled = held.shuffled[: options.n_shuffled]
-    total = 2 + len(strengths) + len(shuffled) * (1 + len(strengths[:1]))
+    total = 1 + len(strengths) + len(shuffled) * (1 + len(strengths[:1])) + (held.true != ())
     done = 0
     made: list[NDArray[np.float32]] = []  # vectors of the direct sounds
 
@@ -150,12 +152,9 @@ def score_generated(
     else:
         rows.append(_dealt(made[0], truth, options))
         notes = (*notes, "The control of the sound deals what was decoded out to other clips.")
-    meant = np.asarray(held.meant / np.linalg.norm(held.meant, axis=1, keepdims=True), np.float32)
-    true = [
-        ClipConditions(clip.clip, np.repeat(row[np.newaxis], len(clip.vectors), axis=0))
-        for clip, row in zip(held.decoded, meant, strict=True)
-    ]
-    rows.append(score(true, "true", p=False))
+    true = held.true if held.true is not None else _meant(held)
+    if true:
+        rows.append(score(true, "true", p=False))
     return GeneratedScores(
         rows=tuple(rows),
         chain=chain,
@@ -163,6 +162,15 @@ def score_generated(
         generator=generator,
         seconds_per_clip=options.most_s,
         notes=tuple(notes),
+    )
+
+
+def _meant(held: HeldOut) -> tuple[ClipConditions, ...]:
+    """Return the true embedding of each clip for all of its windows."""
+    meant = np.asarray(held.meant / np.linalg.norm(held.meant, axis=1, keepdims=True), np.float32)
+    return tuple(
+        ClipConditions(clip.clip, np.repeat(row[np.newaxis], len(clip.vectors), axis=0))
+        for clip, row in zip(held.decoded, meant, strict=True)
     )
 
 

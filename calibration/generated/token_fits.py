@@ -10,13 +10,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.acoustic import AcousticDecoder, AcousticSettings, fit_acoustic, out_of_fold
-from calibration.acoustic.targets import GeneratorTokens, steps_of, stretch_tokens
+from calibration.acoustic.crossfit import out_of_fold
+from calibration.acoustic.decoder import AcousticDecoder
+from calibration.acoustic.fit import fit_acoustic
+from calibration.acoustic.settings import AcousticSettings
+from calibration.acoustic.targets import TokenSource, steps_of, stretch_tokens
 from calibration.data.dataset import Stimulus
 from calibration.data.samples import Samples
 from calibration.decoders import Decoder, make_decoder
 from calibration.embedders.base import unit_rows
 from calibration.generated.conditions import as_vectors
+from calibration.generated.full_tokens import EnteringTokens
 from calibration.outer import Fit, inner_groups
 from calibration.plan import Plan
 from calibration.run_features import RunFeatures, standardise_runs
@@ -36,8 +40,8 @@ class TokenFits:
 
     Parameters
     ----------
-    folder : Path
-        Of the generator.
+    source : TokenSource
+        Makes tokens of the sounds.
     stimuli : mapping of str to Stimulus
     targets : TargetSource
         Of the semantic decoder.
@@ -46,16 +50,20 @@ class TokenFits:
     method : {"ridge", "transformer"}
         The closed form, or the network of C2F-LDM on top of it, which needs the extra train.
     rois : mapping, optional
+    entering : EnteringTokens, optional
+        What a full-size checkpoint takes of the tokens of a stretch; that is decoded then.
 
     Attributes
     ----------
     decoded : list of arrays of shape (n, 8 steps, 768)
         Tokens of each part that was held out, in order.
+    true : list of arrays of the same shape
+        What the decoded ones stand for; empty unless the generator hears nothing else.
     """
 
     def __init__(
         self,
-        folder: Path,
+        source: TokenSource,
         stimuli: Mapping[str, Stimulus],
         targets: TargetSource,
         plan: Plan,
@@ -63,12 +71,14 @@ class TokenFits:
         hop_s: float,
         method: Literal["ridge", "transformer"],
         rois: Rois | None = None,
+        entering: EnteringTokens | None = None,
     ) -> None:
-        self._source = GeneratorTokens(folder)
+        self._source, self._entering = source, entering
         self._stimuli, self._targets, self._plan = stimuli, targets, plan
         self._hop_s, self._rois = hop_s, rois
         self._settings = AcousticSettings(method=method)
         self.decoded: list[NDArray[np.float32]] = []
+        self.true: list[NDArray[np.float32]] = []
 
     def fit(self, fit: Fit, train: Sequence[RunFeatures]) -> AcousticDecoder:
         """Return an acoustic decoder that learnt from the runs that `fit` learnt from.
@@ -108,8 +118,11 @@ class TokenFits:
         raw : array of shape (n, 512)
             What `fit` decodes of the windows of `test`, centred.
         """
-        x = self._samples(fit, test).mean_x()
-        self.decoded.append(self.fit(fit, train).predict(x, as_vectors(raw, fit.centre)))
+        samples = self._samples(fit, test)
+        vectors = as_vectors(raw, fit.centre)
+        self.decoded.append(self.fit(fit, train).predict(samples.mean_x(), vectors))
+        if self._entering is not None:
+            self.true.append(self._tokens(samples))
 
     def _samples(self, fit: Fit, runs: Sequence[RunFeatures]) -> Samples:
         ready = standardise_runs(runs, self._plan.standardise, mean=fit.mean, std=fit.std)
@@ -121,14 +134,15 @@ class TokenFits:
     def _tokens(self, samples: Samples) -> NDArray[np.float32]:
         middle = (samples.start_s + samples.stop_s) / 2.0
         half = np.minimum(self._hop_s, samples.stop_s - samples.start_s) / 2.0
-        return stretch_tokens(
+        made = stretch_tokens(
             self._source,
             self._stimuli,
             [str(name) for name in samples.clip],
             middle - half,
             middle + half,
-            steps=steps_of(self._hop_s),
+            steps=steps_of(self._hop_s, even=self._entering is not None),
         )
+        return made if self._entering is None else self._entering(made)
 
 
 def acoustic_file(decoder: AcousticDecoder) -> bytes:

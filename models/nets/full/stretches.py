@@ -3,8 +3,8 @@
 The same inputs and outputs as the small generator's graphs, so that one runtime serves both. The
 window is the latents that were heard last and those of the stretch; the known ones are kept at
 every step, all are decoded together, and the sound is joined by a short fade
-(`FullGenerator.stretch`). A checkpoint that learnt to go on from a clean beginning is told the known
-ones as well.
+(`FullGenerator.stretch`). A checkpoint that learnt to go on from a clean beginning is told the
+known ones as well.
 """
 
 from __future__ import annotations

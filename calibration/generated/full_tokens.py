@@ -1,0 +1,89 @@
+"""Acoustic tokens for a full-size checkpoint, which brings nothing that makes them: AudioMAE's.
+
+They enter a checkpoint pooled to 8, or as the 512 of 10.24 s (`calibration.finetune.full`); what is
+decoded from a brain, and stands in a bundle, is what enters.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.acoustic.targets import AudioMaeTokens, GeneratorTokens, TokenSource
+from calibration.embedders import make_embedder
+from calibration.generated.folder import generator_folder
+from models.errors import SettingError
+from models.stretch import TOKEN_DIM
+
+__all__ = ["EnteringTokens", "token_source"]
+
+
+def token_source(spec: str, *, last_blocks: int = 1) -> TokenSource:
+    """Return what makes tokens of a sound.
+
+    Parameters
+    ----------
+    spec : str
+        "audiomae:" and a file, a folder or a hub id; or "generator:" and the folder of a small
+        generator, for a checkpoint that was tuned to its tokens.
+    last_blocks : int
+        Of AudioMAE; see `AudioMaeTokens`.
+
+    Raises
+    ------
+    SettingError
+        If that is nothing that makes tokens.
+    FileError
+        If the weights are not there, damaged or of another model.
+    """
+    kind, _, place = spec.partition(":")
+    if kind == "generator" and place:
+        return GeneratorTokens(generator_folder(place))
+    if not kind.startswith("audiomae"):
+        raise SettingError(
+            f"{spec!r} makes no acoustic tokens. Name AudioMAE's weights (audiomae:FILE), or a "
+            "small generator (generator:FOLDER)."
+        )
+    embedder = make_embedder(spec, last_blocks=last_blocks)
+    if embedder.dim != TOKEN_DIM:
+        raise SettingError(
+            f"A generator takes tokens of {TOKEN_DIM} values, and {spec!r} gives {embedder.dim}."
+        )
+    return AudioMaeTokens(embedder.encoder, last_blocks=last_blocks)  # type: ignore[attr-defined]
+
+
+class EnteringTokens:
+    """What a checkpoint takes, of the tokens of a stretch.
+
+    Parameters
+    ----------
+    family : {"audioldm2", "audioldm2-speech"}
+    pooling, fill
+        As the checkpoint was tuned; see `calibration.finetune.full.enter_tokens`.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        *,
+        pooling: Literal["mean", "mean-max"],
+        fill: Literal["last", "zeros"],
+    ) -> None:
+        self._pooled = family == "audioldm2"
+        self._pooling, self._fill = pooling, fill
+
+    def __call__(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, 8 or 512, 768) of tokens (n, 8 steps, 768)."""
+        import torch
+
+        from calibration.finetune.full import enter_tokens
+
+        made = enter_tokens(
+            torch.from_numpy(np.ascontiguousarray(tokens)),
+            pooled=self._pooled,
+            pooling=self._pooling,
+            fill=self._fill,
+        )
+        return np.asarray(made.numpy(), np.float32)
