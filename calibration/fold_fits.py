@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.acoustic import AcousticDecoder
+from calibration.acoustic.decoder import AcousticDecoder
 from calibration.config import CalibrationSettings, settings_to_json
 from calibration.data.dataset import Event, Run
 from calibration.data.samples import Samples

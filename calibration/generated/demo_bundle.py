@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.acoustic import AcousticDecoder, AcousticSettings, fit_acoustic
+from calibration.acoustic.decoder import AcousticDecoder
+from calibration.acoustic.fit import fit_acoustic
+from calibration.acoustic.settings import AcousticSettings
 from calibration.acoustic.targets import GeneratorTokens, steps_of
 from calibration.data.samples import Samples
 from calibration.demo_recipes import BOLD, DemoRecipe

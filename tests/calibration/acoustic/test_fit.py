@@ -8,14 +8,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from calibration.acoustic import (
-    AcousticSettings,
-    fit_acoustic,
-    paper_settings,
-    score_tokens,
-    shuffled_rows,
-)
-from calibration.acoustic.fit import inner_split
+from calibration.acoustic.fit import fit_acoustic, inner_split
+from calibration.acoustic.scores import score_tokens, shuffled_rows
+from calibration.acoustic.settings import AcousticSettings, paper_settings
 from export.runtime import open_runner
 from models.errors import SettingError
 from tests.calibration.acoustic.brain import Windows, make_windows

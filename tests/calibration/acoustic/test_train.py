@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.acoustic import AcousticSettings, fit_acoustic
+from calibration.acoustic.fit import fit_acoustic
 from calibration.acoustic.network import AcousticTransformer
+from calibration.acoustic.settings import AcousticSettings
 from calibration.acoustic.token_decoder import SmallTokenDecoder, load_token_decoder
 from calibration.acoustic.train import AcousticRows, AcousticStage, acoustic_losses
 from calibration.training.checkpoint import save_tensors
