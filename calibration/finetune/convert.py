@@ -89,6 +89,7 @@ class GrownDenoiser(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (batch, 8, frames, 16)
+            With 9 channels more where a beginning is told (`models.nets.full.prefix`).
         timestep : Tensor of shape () or (batch,)
         *parts : Tensor
             As the family's denoiser takes them.
@@ -100,7 +101,8 @@ class GrownDenoiser(nn.Module):
         eps, own = both.chunk(2, dim=1)
         if float(self.share) == 0.0:  # 84 times what is not asked for is still no 0 in bfloat16
             return own
-        made: Tensor = self.share * self._from_noise(x, eps, timestep) + (1.0 - self.share) * own
+        old = self._from_noise(x[:, : self.channels], eps, timestep)
+        made: Tensor = self.share * old + (1.0 - self.share) * own
         return made
 
     def _from_noise(self, x: Tensor, eps: Tensor, timestep: Tensor) -> Tensor:

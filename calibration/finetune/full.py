@@ -1,11 +1,12 @@
 """Fine-tuning of a full-size checkpoint on brain data: its UNet, by additions or as a whole.
 
 Mel decoder and vocoder stay frozen. How decoded tokens enter a checkpoint that pools them, or that
-reads those of 10.24 s, is not published and an option.
+reads those of 10.24 s, is not published and an option; so is the input for what came before.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from calibration.acoustic.network import AcousticTransformer
 from calibration.acoustic.settings import AcousticSettings
+from calibration.finetune.full_prefix import PrefixInput, continue_windows
 from calibration.finetune.lora import Additions
 from calibration.finetune.settings import FinetuneSettings, FullSettings
 from calibration.finetune.small import BrainStage
@@ -23,6 +25,7 @@ from calibration.training.loop import autocast
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
 from models.nets.full.generator import FullGenerator
+from models.nets.full.prefix import clean_channels
 from models.stretch import TOKENS_PER_STEP
 
 if TYPE_CHECKING:
@@ -43,9 +46,10 @@ class FullFinetune(BrainStage):
     Parameters
     ----------
     run, options, acoustic, windows, decoder, train, check
-        See `BrainStage`; latents are (frames, 8, 16) each, without a prefix: these checkpoints
-        never learnt to continue a beginning.
+        See `BrainStage`; latents are (full.prefix + frames, 8, 16) each.
     full : FullSettings
+        With a prefix the checkpoint gets an input for clean latents of what came before, and a
+        share of windows (`options.prefixed`) goes on from them; without it stays as published.
     generator : FullGenerator
         Frozen, in float32.
     text : Tensor of shape (1, length, 1024), optional
@@ -76,10 +80,12 @@ class FullFinetune(BrainStage):
             train=train,
             check=check,
         )
-        if windows.prefix or windows.frames % generator.multiple:
+        sizes = (windows.prefix, windows.frames)
+        if windows.prefix != full.prefix or any(size % generator.multiple for size in sizes):
             raise SettingError(
-                f"{generator.family.title} needs latents without a prefix and of a multiple of "
-                f"{generator.multiple} frames, got {windows.prefix} and {windows.frames}."
+                f"{generator.family.title} needs latents of a multiple of {generator.multiple} "
+                f"frames after a prefix of {full.prefix}, got {windows.frames} after "
+                f"{windows.prefix}."
             )
         if "text" in generator.family.conditions and text is None:
             raise SettingError(
@@ -100,6 +106,8 @@ class FullFinetune(BrainStage):
             self.train_network("additions", Additions(unet, rank=rank, condition=condition))
         if full.adapt == "all":
             self.train_network("unet", unet.requires_grad_(True))
+        if full.prefix:
+            self.train_network("prefix", PrefixInput(unet))
 
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """One step at random levels of noise."""
@@ -109,12 +117,12 @@ class FullFinetune(BrainStage):
         # Where the vector is all there is, it is dropped alone; else the tokens, alike.
         kept = vector[:, None] if self.by_vector else tokens[:, None, None]
         given = conditions.vector if self.by_vector else conditions.tokens
-        x = self._latents(rows)
+        x, known, counted = self._windows(rows, rng)
         eps = torch.randn(x.shape, generator=noise, device=self.device)
         levels = len(self._alphas)
         times = torch.randint(levels, (len(x),), generator=noise, device=self.device)
         with autocast(self.run):
-            loss = self._loss(self.networks, x, eps, times, given, kept).mean()
+            loss = self._loss(self.networks, x, eps, times, given, kept, known, counted).mean()
         losses = {name: self.options.acoustic_weight * v for name, v in conditions.losses.items()}
         total = loss + sum(losses.values())
         self.update(total, *self.networks)
@@ -129,14 +137,14 @@ class FullFinetune(BrainStage):
             part = rows[first : first + 16]
             conditions = self.decoded(part)
             given = conditions.vector if self.by_vector else conditions.tokens
-            x = self._latents(part)
+            x, known, counted = self._windows(part, None)
             kept = torch.ones((), device=self.device)
             for thousandth in _CHECKS:
                 eps = torch.randn(x.shape, generator=source).to(self.device)
                 level = thousandth * len(self._alphas) // 1000
                 times = torch.full((len(x),), level, device=self.device)
                 with autocast(self.run):
-                    loss = self._loss(self.averages, x, eps, times, given, kept)
+                    loss = self._loss(self.averages, x, eps, times, given, kept, known, counted)
                 total += float(loss.sum())
                 count += len(part)
         return total / count
@@ -149,16 +157,40 @@ class FullFinetune(BrainStage):
         if "unet" in self.averages:
             unet.load_state_dict(self.averages["unet"].state_dict())
         additions.fold(unet, tokens=not self.by_vector)
-        return self.generator.requires_grad_(False).eval()
+        made, old = self.generator, self.generator
+        prefix = self.averages.get("prefix")
+        if isinstance(prefix, PrefixInput):
+            made = FullGenerator(
+                old.family.name,
+                unet=prefix.folded(unet),
+                vae=old.decoder.vae,
+                vocoder=old.vocoder.vocoder,
+                schedule=old.schedule,
+            )
+        return made.requires_grad_(False).eval()
 
     def _additions(self, networks: dict[str, nn.Module]) -> Additions:
         additions = networks.get("additions", self.none)
         assert isinstance(additions, Additions)
         return additions
 
-    def _latents(self, rows: NDArray[np.int64]) -> Tensor:
-        x = torch.from_numpy(np.ascontiguousarray(self.windows.latents[rows]))
-        return x.permute(0, 2, 1, 3).contiguous().to(self.device)  # (batch, 8, frames, 16)
+    def _windows(
+        self, rows: NDArray[np.int64], rng: np.random.Generator | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return latents (batch, 8, frames, 16), which frames are told, and which count.
+
+        The last two, (batch, 1, frames, 1), are None without a prefix: all frames are made.
+        """
+        if not self.full.prefix:
+            return self._tensor(self.windows.latents[rows].swapaxes(1, 2)), None, None
+        made = continue_windows(
+            self.windows, rows, self.options, rng, others=None if rng is None else self.train_rows
+        )
+        known, counted = (self._tensor(v[:, None, :, None]) for v in (made.known, made.counted))
+        return self._tensor(made.latents.swapaxes(1, 2)), known, counted
+
+    def _tensor(self, values: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def _loss(
         self,
@@ -168,6 +200,8 @@ class FullFinetune(BrainStage):
         times: Tensor,
         given: Tensor,
         kept: Tensor,
+        known: Tensor | None,
+        counted: Tensor | None,
     ) -> Tensor:
         """Return the squared error of what the network predicts, window by window."""
         alpha = self._alphas[times][:, None, None, None]
@@ -177,11 +211,22 @@ class FullFinetune(BrainStage):
             "v_prediction": alpha * eps - sigma * x,
             "sample": x,
         }[self.schedule.prediction]
-        predicted = self._predict(networks, alpha * x + sigma * eps, times, given, kept)
-        return (predicted.float() - wanted).square().flatten(1).mean(1)
+        clean = None if known is None else clean_channels(x, known)
+        predicted = self._predict(networks, alpha * x + sigma * eps, times, given, kept, clean)
+        error = (predicted.float() - wanted).square()
+        if counted is None:
+            return error.flatten(1).mean(1)
+        frames = (error * counted).mean((1, 3)).sum(1)  # (batch,), of the frames that are made
+        return frames / counted.flatten(1).sum(1)
 
     def _predict(
-        self, networks: dict[str, nn.Module], x: Tensor, times: Tensor, given: Tensor, kept: Tensor
+        self,
+        networks: dict[str, nn.Module],
+        x: Tensor,
+        times: Tensor,
+        given: Tensor,
+        kept: Tensor,
+        clean: Tensor | None,
     ) -> Tensor:
         additions = self._additions(networks)
         if not self.by_vector:
@@ -198,7 +243,12 @@ class FullFinetune(BrainStage):
         kept_unet = denoiser.unet
         try:
             denoiser.unet = networks.get("unet", kept_unet)
-            with additions.on(denoiser.unet):
+            prefix = networks.get("prefix")
+            with additions.on(denoiser.unet), ExitStack() as stack:
+                if isinstance(prefix, PrefixInput) and clean is not None:
+                    stack.enter_context(prefix.on(denoiser.unet, clean))
+                    if self.generator.prefixed:  # it had learnt it before
+                        x = torch.cat([x, clean], dim=1)
                 predicted: Tensor = denoiser(x, times, *parts)
         finally:
             denoiser.unet = kept_unet

@@ -66,7 +66,7 @@ def tune_full(
         tokens=tokens,
         latents=lambda pcm: _latents(generator, pcm),
         silence=np.zeros((generator.channels, generator.bands), np.float32),
-        prefix=0,
+        prefix=full.prefix,
         even=True,
         most_s=_LONGEST_S,
         progress=lambda what: _log.info("%s", what),
@@ -110,7 +110,16 @@ def tune_full(
     scores = scores_of(stage)
     if full.convert is not None:
         latents = np.ascontiguousarray(windows.latents[train].transpose(0, 2, 1, 3))
-        teach = ConvertStage(run, full.convert, tuned, latents, _given(windows, train, full, text))
+        teach = ConvertStage(
+            run,
+            full.convert,
+            tuned,
+            latents,
+            _given(windows, train, full, text),
+            n_known=windows.n_known[train],
+            prefix=full.prefix,
+            prefixed=settings.finetune.prefixed,
+        )
         if not train_stage(teach, out / "convert", resume=resume, stop=stop, progress=progress):
             return None
         tuned = teach.converted()

@@ -128,6 +128,9 @@ class FullSettings:
     # say how tokens enter): their mean, or the mean of mean and maximum.
     pooling: Literal["mean", "mean-max"] = "mean"
     fill: Literal["last", "zeros"] = "zeros"  # tokens after the stretch, up to 10.24 s
+    # Latent frames (40 ms) of what came before that it learns to go on from, for which it gets an
+    # input; a multiple of 8, live stretches see 32. 0: as published, held to them from outside.
+    prefix: int = 0
     audiomae: Path | None = None  # weights of AudioMAE, whose tokens these checkpoints take
     last_blocks: int = 1  # of AudioMAE: 1 its last block, 3 as AudioLDM 2 was trained
     clap: str | None = None  # embedder of MusicLDM's vector: "clap:FOLDER"
@@ -137,6 +140,8 @@ class FullSettings:
     def __post_init__(self) -> None:
         if self.lora_rank < 1:
             raise SettingError(f"lora_rank is 1 or more, got {self.lora_rank}.")
+        if not 0 <= self.prefix <= 128 or self.prefix % 8:
+            raise SettingError(f"full.prefix is a multiple of 8 up to 128, got {self.prefix}.")
 
 
 @dataclass(frozen=True, slots=True)
