@@ -115,6 +115,8 @@ def calibrate_dataset(
     if settings.generator.folder is not None:  # refused before hours of work, not after them
         end = GeneratorEnd(settings.generator, plan.target)
     runs = dataset.of(participant)
+    if end is not None:
+        plan = end.tuned.planned(plan, runs, alone=not others)
     steps = Steps(out.with_name(out.name + ".steps"))
     tell("features", 0, 1)
     features = run_features(runs, features=plan.features, shortest=plan.shortest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 
 from calibration.data.dataset import Stimulus
 from calibration.embedders.base import at_rate
-from models.errors import FileError
+from models.errors import FileError, SettingError
 from stream.safe_file import say_why
 
-__all__ = ["stimulus_sound"]
+__all__ = ["check_inside", "find_stimulus", "stimulus_sound"]
 
 # Clips are a little shorter than their timetable says: 14.99 s of 15 s in ds003720.
 _SHORT_S = 0.1
@@ -57,6 +58,38 @@ def stimulus_sound(stimulus: Stimulus, *, sample_rate_hz: int) -> NDArray[np.flo
     pcm = np.array(pcm[first : first + round(n / rate * sample_rate_hz)])
     pcm.setflags(write=False)
     return pcm
+
+
+def find_stimulus(stimuli: Mapping[str, Stimulus], name: str) -> Stimulus:
+    """Return a stimulus by the name that the events give it.
+
+    Raises
+    ------
+    FileError
+        If there is none.
+    """
+    if name not in stimuli:
+        raise FileError(
+            f"The events name the stimulus {name!r}, of which no sound is known. Give the folder "
+            "of the stimuli, or decode classes instead of sounds."
+        )
+    return stimuli[name]
+
+
+def check_inside(name: str, stop_s: float, duration_s: float) -> None:
+    """Refuse a stretch that ends well after its sound.
+
+    Raises
+    ------
+    SettingError
+        If it does.
+    """
+    # Half a volume of a slow scanner is no reason to stop; a table of the wrong sounds is.
+    if stop_s > duration_s + 0.25:
+        raise SettingError(
+            f"A stretch of {name!r} ends {stop_s:g} s into it, but its sound has "
+            f"{duration_s:g} s. The durations in the events and the sound files do not fit."
+        )
 
 
 def _read_around(path: Path, stimulus: Stimulus) -> tuple[NDArray[np.float32], int, int, int]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.data.dataset import Dataset, Stimulus
-from calibration.stimulus_sound import stimulus_sound
-from models.errors import FileError, SettingError
+from calibration.stimulus_sound import check_inside, find_stimulus, stimulus_sound
+from models.errors import SettingError
 from models.mel import MelSpec, log_mel
 
 if TYPE_CHECKING:
@@ -184,12 +184,12 @@ class EmbeddingTargets:
 
     def _embed(self, name: str, keys: list[tuple[str, int, int]]) -> NDArray[np.float64]:
         rate = self._embedder.sample_rate_hz
-        pcm = stimulus_sound(_stimulus(self._stimuli, name), sample_rate_hz=rate)
+        pcm = stimulus_sound(find_stimulus(self._stimuli, name), sample_rate_hz=rate)
         if self._stretch == "clip":
             return self._whole(pcm, rate)[np.newaxis]
         duration_s = len(pcm) / rate
         stops = np.array([key[2] for key in keys]) / 1000.0
-        _check_inside(name, float(stops.max()), duration_s)
+        check_inside(name, float(stops.max()), duration_s)
         # The last stretch may end a little after a clip that is shorter than its timetable says.
         starts, stops = np.array([key[1] for key in keys]) / 1000.0, np.minimum(stops, duration_s)
         long = stops - starts >= self._min_s - 1e-6
@@ -271,7 +271,7 @@ class MelTargets:
         out = np.empty((len(stimuli), self.dim))
         for row, name, stop in zip(out, stimuli, stops.tolist(), strict=True):
             frames = self._frames(name)
-            _check_inside(name, stop / self._mel.frames_per_s, len(frames) / self._mel.frames_per_s)
+            check_inside(name, stop / self._mel.frames_per_s, len(frames) / self._mel.frames_per_s)
             stop = min(stop, len(frames))
             if stop < self._n:
                 raise SettingError(
@@ -284,7 +284,7 @@ class MelTargets:
 
     def _frames(self, name: str) -> NDArray[np.float32]:
         if name not in self._known:
-            stimulus = _stimulus(self._stimuli, name)
+            stimulus = find_stimulus(self._stimuli, name)
             pcm = stimulus_sound(stimulus, sample_rate_hz=self._mel.sample_rate_hz)
             self._known[name] = np.maximum(log_mel(pcm, self._mel), self._floor)
         return self._known[name]
@@ -292,21 +292,3 @@ class MelTargets:
 
 def _milliseconds(start_s: float, stop_s: float) -> tuple[int, int]:
     return round(float(start_s) * 1000), round(float(stop_s) * 1000)
-
-
-def _stimulus(stimuli: Mapping[str, Stimulus], name: str) -> Stimulus:
-    if name not in stimuli:
-        raise FileError(
-            f"The events name the stimulus {name!r}, of which no sound is known. Give the folder "
-            "of the stimuli, or decode classes instead of sounds."
-        )
-    return stimuli[name]
-
-
-def _check_inside(name: str, stop_s: float, duration_s: float) -> None:
-    # Half a volume of a slow scanner is no reason to stop; a table of the wrong sounds is.
-    if stop_s > duration_s + 0.25:
-        raise SettingError(
-            f"A stretch of {name!r} ends {stop_s:g} s into it, but its sound has "
-            f"{duration_s:g} s. The durations in the events and the sound files do not fit."
-        )

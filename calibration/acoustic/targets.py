@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.data.dataset import Stimulus
+from calibration.data.samples import Samples
 from calibration.generated.networks import MelNetwork, generator_mel
-from calibration.stimulus_sound import stimulus_sound
-from models.errors import FileError, SettingError
+from calibration.stimulus_sound import check_inside, find_stimulus, stimulus_sound
+from models.errors import SettingError
 from models.stretch import TOKENS_PER_STEP
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "AudioMaeTokens",
     "GeneratorTokens",
     "TokenSource",
+    "rendered",
     "steps_of",
     "stretch_mel",
     "stretch_tokens",
@@ -123,6 +125,17 @@ def steps_of(stretch_s: float, *, even: bool = False) -> int:
     return steps + steps % 2 if even else steps
 
 
+def rendered(samples: Samples, hop_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the sound begins and ends that each window renders, s in its stimulus.
+
+    As long as the hop, in the middle of the stretch that the window answers to: as a bundle's
+    windows follow one another live.
+    """
+    middle = (samples.start_s + samples.stop_s) / 2.0
+    half = np.minimum(hop_s, samples.stop_s - samples.start_s) / 2.0
+    return middle - half, middle + half
+
+
 def stretch_tokens(
     source: TokenSource,
     stimuli: Mapping[str, Stimulus],
@@ -195,24 +208,20 @@ def _each(
     keys = []
     for name, start, stop in zip(names, np.asarray(starts_s), np.asarray(stops_s), strict=True):
         name = str(name)
-        if name not in stimuli:
-            raise FileError(
-                f"The events name the stimulus {name!r}, of which no sound is known. Give the "
-                "folder of the stimuli (data.stimuli)."
-            )
         key = (name, round(float(start) * _RATE_HZ), round(float(stop) * _RATE_HZ))
         keys.append(key)
         if key in known:
             continue
         if name not in sounds:
-            sounds = {name: stimulus_sound(stimuli[name], sample_rate_hz=_RATE_HZ)}
+            found = find_stimulus(stimuli, name)
+            sounds = {name: stimulus_sound(found, sample_rate_hz=_RATE_HZ)}
         pcm = sounds[name]
         # The last stretch may end a little after a clip that is shorter than its timetable says.
-        if key[1] < 0 or key[2] > len(pcm) + _RATE_HZ // 4:
+        check_inside(name, float(stop), len(pcm) / _RATE_HZ)
+        if key[1] < 0:
             raise SettingError(
-                f"A stretch of {name!r} goes from {float(start):g} to {float(stop):g} s, but its "
-                f"sound has {len(pcm) / _RATE_HZ:g} s. The durations in the events and the sound "
-                "files do not fit."
+                f"A stretch of {name!r} begins {-float(start):g} s before its sound. The onsets in "
+                "the events and the sound files do not fit."
             )
         known[key] = make(pcm[key[1] : key[2]])
     return np.stack([known[key] for key in keys])

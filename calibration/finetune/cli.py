@@ -34,6 +34,10 @@ def brain(
     budget: Annotated[
         float | None, typer.Option(metavar="MIN", help="Save and leave after so many minutes.")
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Then write a bundle with both tuned parts: a folder to make."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object last.")] = False,
 ) -> None:
     """Tune a generator and an acoustic decoder on one participant's recordings."""
@@ -50,9 +54,12 @@ def brain(
         losses = " ".join(f"{name} {value:.4f}" for name, value in at.losses.items())
         log.info("%s %d/%d  %s  %.2f it/s", at.stage, at.step, at.steps, losses, at.steps_per_s)
 
+    from calibration.finetune.bundle import bundle_tuned, check_bundle
     from calibration.finetune.run import train_brain
     from calibration.training.stopping import stop_on_signals
 
+    if bundle is not None:
+        check_bundle(settings, bundle)
     with stop_on_signals() as stop:
         found = train_brain(
             settings,
@@ -75,8 +82,24 @@ def brain(
         f"{gained['held_out_loss']:.4f} after. Wrote {out}",
         err=True,
     )
+    values: dict[str, Any] = {"done": True, **found.to_json()}
+    if bundle is not None:
+        from calibration.told import told_result
+        from export.progress import step_progress
+
+        try:
+            with step_progress(quiet=json_) as update:
+                result = bundle_tuned(settings, out, bundle, progress=update)
+        except KeyboardInterrupt:
+            typer.echo("Stopped before the bundle; go on with --resume.", err=True)
+            raise typer.Exit(STOPPED) from None
+        told_result(result, lambda text: typer.echo(text, err=True))
+        typer.echo(f"Bundle and report.html: {bundle}", err=True)
+        values["bundle"] = {**result.line(), "bundle": str(bundle)}
     if json_:
-        typer.echo(json.dumps({"done": True, **found.to_json()}, allow_nan=False))
+        from calibration.json_values import json_values
+
+        typer.echo(json.dumps(json_values(values), allow_nan=False))
 
 
 def _settings(config: Path) -> Any:

@@ -80,20 +80,9 @@ class FewSteps(SmallFinetune):
 
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """One step: a path of the teacher for each window, a jump from one of its moments."""
-        rows = rng.choice(self.train_rows, self.batch)
-        conditions = self.conditions(rows, rng)
-        n_new = int(rng.choice(self._lengths))
-        firsts = self._firsts(len(rows), n_new, rng)
-        x, known = self._windows(rows, firsts, n_new, rng, switched=self.options.switched)
-        vector, tokens = self.dropped(len(rows), rng)
-        given = {
-            "condition": conditions.vector * vector[:, None],
-            "tokens": self._words(conditions.tokens, firsts, n_new) * tokens[:, None, None],
-            "clean": x,
-            "known": known,
-        }
-        start = torch.randn(x.shape, generator=noise, device=self.device)
-        places = torch.from_numpy(rng.integers(0, len(_MOMENTS), len(rows))).to(self.device)
+        _, given = self.draw(rng)
+        start = torch.randn(given["clean"].shape, generator=noise, device=self.device)
+        places = torch.from_numpy(rng.integers(0, len(_MOMENTS), len(start))).to(self.device)
         error = self._error(self.networks["denoiser"], start, places, given)
         # Pseudo-Huber per window (arXiv:2310.14189, section 3.3): few far ones do not rule.
         loss = (error + 1e-3).sqrt().mean()
@@ -109,16 +98,8 @@ class FewSteps(SmallFinetune):
         total = 0.0
         for first in range(0, len(rows), 32):
             part = rows[first : first + 32]
-            conditions = self.decoded(part)
-            firsts = self._firsts(len(part), n_new, rng)
-            x, known = self._windows(part, firsts, n_new, rng)
-            given = {
-                "condition": conditions.vector,
-                "tokens": self._words(conditions.tokens, firsts, n_new),
-                "clean": x,
-                "known": known,
-            }
-            start = torch.randn(x.shape, generator=source).to(self.device)
+            given = self.given(part, self.decoded(part), n_new, rng)
+            start = torch.randn(given["clean"].shape, generator=source).to(self.device)
             places = torch.arange(len(part), device=self.device) % len(_MOMENTS)
             total += float(self._error(self.averages["denoiser"], start, places, given).sum())
         return total / len(rows)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from calibration.acoustic.decoder import AcousticDecoder
 from calibration.acoustic.ridge import fit_ridge
 from calibration.acoustic.scores import score_tokens, shuffled_rows
-from calibration.acoustic.targets import stretch_tokens
-from calibration.finetune.prepare import Prepared, rendered
+from calibration.acoustic.targets import rendered, stretch_tokens
+from calibration.finetune.prepare import Prepared
+from calibration.generated.tuned_record import ACOUSTIC_FILE, TunedRecord
 from calibration.outer import unit
 from models.stretch import TOKENS_PER_STEP
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from calibration.acoustic.network import AcousticTransformer
     from calibration.acoustic.targets import TokenSource
     from calibration.data.dataset import Dataset
+    from calibration.finetune.job import BrainJob
     from calibration.finetune.small import BrainStage
 
-__all__ = ["BrainReport", "finish", "network_of", "scores_of"]
+__all__ = ["BrainReport", "finish", "network_of", "scores_of", "tuned_record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,39 @@ def scores_of(stage: BrainStage) -> dict[str, float]:
     }
 
 
+Left = TypeVar("Left", AcousticDecoder, "AcousticDecoder | None")
+
+
 def finish(
+    job: BrainJob,
     prepared: Prepared,
-    decoder: AcousticDecoder | None,
+    decoder: Left,
     stage: BrainStage,
-    out: Path,
     *,
-    dataset: Dataset,
     tokens: TokenSource,
     scores: dict[str, float],
-) -> BrainReport:
-    """Export the acoustic decoder as it is after the fine-tuning, and score it on test runs."""
+) -> tuple[BrainReport, Left]:
+    """Export the acoustic decoder as it is after the fine-tuning, and score it on test runs.
+
+    Parameters
+    ----------
+    job : BrainJob
+    prepared : Prepared
+    decoder : AcousticDecoder or None
+        As it went into the fine-tuning; None where no tokens are decoded.
+    stage : BrainStage
+        The fine-tuning, done.
+    tokens : TokenSource
+    scores : dict of str to float
+        Of the fine-tuning.
+
+    Returns
+    -------
+    report : BrainReport
+    decoder : AcousticDecoder or None
+        As it came out.
+    """
+    out, dataset = job.out, job.dataset
     network = stage.averages.get("acoustic")
     parity = None
     if network is not None and decoder is not None:
@@ -80,8 +104,8 @@ def finish(
         decoder = replace(decoder, engine=TransformerEngine(tuned))
         save_acoustic(tuned, decoder.settings, out)
     if decoder is not None:
-        parity = decoder.export_onnx(out / "acoustic.onnx")
-    return BrainReport(
+        parity = decoder.export_onnx(out / ACOUSTIC_FILE)
+    report = BrainReport(
         participant=dataset.participants[0],
         lag_s=prepared.fit.lag_s,
         n_windows=len(prepared.windows.samples),
@@ -91,6 +115,34 @@ def finish(
         held_out={} if decoder is None else _held_out(prepared, decoder, dataset, tokens),
         tuned=scores,
         parity=parity,
+    )
+    return report, decoder
+
+
+def tuned_record(
+    job: BrainJob, prepared: Prepared, decoder: AcousticDecoder, *, weights: str
+) -> TunedRecord:
+    """Return what a bundle must fit that takes generator and acoustic decoder.
+
+    Parameters
+    ----------
+    job : BrainJob
+    prepared : Prepared
+    decoder : AcousticDecoder
+    weights : str
+        Digest of the tuned denoiser.
+    """
+    plan: dict[str, Any] = json.loads(json.dumps(prepared.plan.to_json()))
+    del plan["target"]  # it may name a folder; the embeddings themselves are compared
+    return TunedRecord(
+        participant=job.dataset.participants[0],
+        weights=weights,
+        trained_on=prepared.trained_on,
+        plan=plan,
+        hop_s=prepared.hop_s,
+        lag_s=prepared.fit.lag_s,
+        method=decoder.settings.method,
+        steps=decoder.steps,
     )
 
 

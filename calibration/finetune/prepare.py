@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.acoustic.crossfit import out_of_fold
-from calibration.acoustic.targets import TokenSource, steps_of, stretch_tokens
+from calibration.acoustic.targets import TokenSource, rendered, steps_of, stretch_tokens
 from calibration.config import CalibrationSettings, DecoderSettings
 from calibration.data.dataset import Dataset, Stimulus
 from calibration.data.samples import Samples
@@ -26,12 +26,13 @@ from calibration.outer import Fit, fit_part, inner_groups, unit
 from calibration.plan import Plan, make_plan
 from calibration.roi_ensemble import feature_rois
 from calibration.run_features import run_features, standardise_runs
+from calibration.steps import array_digest
 from calibration.stimulus_sound import stimulus_sound
 from calibration.targets import EmbeddingTargets
 from calibration.windows import make_samples
 from models.errors import SettingError
 
-__all__ = ["Prepared", "cut_latents", "prepare_windows", "rendered"]
+__all__ = ["Prepared", "cut_latents", "prepare_windows"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Prepared:
     plan: Plan
     response: NDArray[np.float64]  # (n_features,) of the semantic decoder
     hop_s: float  # from window to window: how long the sound is that each renders
+    trained_on: tuple[str, ...]  # digests of the runs
     held_out: Samples | None  # of the data set's own test runs, for scores; features kept
 
 
@@ -103,7 +105,7 @@ def prepare_windows(
             f"A generator is steered by vectors of 512 values, and {embedder.name} gives "
             f"{embedder.dim}."
         )
-    plan = make_plan(dataset, participant, settings)
+    plan = replace(make_plan(dataset, participant, settings), stretch="window")
     if plan.target == "class":
         raise SettingError(
             "Fine-tuning needs the sounds that were heard, and some are not at hand. Name their "
@@ -113,7 +115,7 @@ def prepare_windows(
     train_runs = tuple(run for run in runs if run.part != "test") or runs
     tell("features")
     features = run_features(train_runs, features=plan.features, shortest=plan.shortest)
-    targets = EmbeddingTargets(dataset.stimuli, embedder, stretch="window")
+    targets = EmbeddingTargets(dataset.stimuli, embedder, stretch=plan.stretch)
     space = dataset.space_of(participant)
     rois = None
     if plan.decoder.kind == "roi-ensemble" and space is not None:
@@ -159,18 +161,15 @@ def prepare_windows(
         later = run_features(test, features=plan.features, shortest=plan.shortest)
         ready = standardise_runs(later, plan.standardise, mean=fit.mean, std=fit.std)
         held_out = make_samples(ready, lag_s=fit.lag_s, targets=targets, choice=plan.choice)
-    return Prepared(windows, fit, plan, weight_energy(fit.decoder), hop_s, held_out)
-
-
-def rendered(samples: Samples, hop_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where the sound begins and ends that each window renders, s in its stimulus.
-
-    As long as the hop, in the middle of the stretch that the window answers to: as a bundle's
-    windows follow one another live.
-    """
-    middle = (samples.start_s + samples.stop_s) / 2.0
-    half = np.minimum(hop_s, samples.stop_s - samples.start_s) / 2.0
-    return middle - half, middle + half
+    return Prepared(
+        windows,
+        fit,
+        plan,
+        weight_energy(fit.decoder),
+        hop_s,
+        tuple(array_digest(run.signal) for run in train_runs),
+        held_out,
+    )
 
 
 def cut_latents(

@@ -5,45 +5,32 @@ brain/        the fine-tuning
 generator/    the tuned denoiser, beside copies of the other stages: a training folder
 checkpoint/   in its place, for a full-size checkpoint: a folder in diffusers layout
 acoustic.onnx
+tuned.json    with statistics beside it: what a bundle must fit (`calibration.generated.tuned`)
 brain.json    settings, scores, what was gained
+exported/     with --bundle: the generator as the bundle holds it
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from calibration.acoustic.decoder import AcousticDecoder
-from calibration.acoustic.fit import fit_acoustic
-from calibration.acoustic.selection import Either, train_selected
+from calibration.acoustic.selection import Either
 from calibration.config import settings_to_json
-from calibration.finetune.outcome import BrainReport, finish, network_of, scores_of
-from calibration.finetune.prepare import Prepared, prepare_windows, rendered
+from calibration.finetune.job import BrainJob
+from calibration.finetune.outcome import BrainReport
 from calibration.finetune.settings import BrainTraining
-from calibration.finetune.small import PREFIX, SmallFinetune
-from calibration.finetune.windows import BrainWindows, decode_tokens
 from calibration.reading import read_participant
-from calibration.training.checkpoint import save_tensors
 from calibration.training.loop import Progress, need_device
-from calibration.training.settings import TrainingSettings
 from calibration.whole_file import write_whole
-from models.errors import FileError, SettingError
-from models.stretch import TOKENS_PER_STEP
+from models.errors import FileError
 
-if TYPE_CHECKING:
-    from calibration.data.dataset import Dataset
-
-__all__ = ["train_brain", "tune_small"]
-
-_log = logging.getLogger(__name__)
-_COPIED = ("encoder", "judge", "codec", "tokens", "vocoder")
+__all__ = ["train_brain"]
 
 
 class _Deadline(Event):
@@ -100,189 +87,17 @@ def train_brain(
     ended = Either(stop or Event(), _Deadline(deadline))
     _claim(settings, out, resume=resume)
     dataset = read_participant(settings.recordings, settings.participant, settings.calibration.data)
-    if settings.full is not None:
-        from calibration.finetune.run_full import tune_full
-
-        tune: Any = tune_full
-    else:
-        tune = tune_small
-    report: BrainReport | None = tune(
+    job = BrainJob(
         dataset, settings, out, device=device, resume=resume, stop=ended, progress=progress
     )
+    if settings.full is not None:
+        from calibration.finetune.run_full import tune_full as tune
+    else:
+        from calibration.finetune.run_small import tune_small as tune
+    report = tune(job)
     if report is not None:
         _write_report(out, settings, report)
     return report
-
-
-def tune_small(
-    dataset: Dataset,
-    settings: BrainTraining,
-    out: Path,
-    *,
-    device: Literal["cpu", "cuda"] = "cpu",
-    resume: bool = False,
-    stop: Event | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> BrainReport | None:
-    """Tune the embedded generator of a training folder on recordings that were read.
-
-    Parameters and errors are those of `train_brain`.
-    """
-    from calibration.acoustic.token_decoder import load_token_decoder
-    from calibration.finetune.few_steps import FewSteps
-    from calibration.finetune.trained import RunEmbedder, RunTokens, TrainedParts
-    from models.nets.dit import Denoiser
-
-    if settings.generator is None:
-        raise SettingError("Name the folder of a training run as 'generator'.")
-    parts = TrainedParts(settings.generator)
-    tokens = RunTokens(parts.tokens)
-    prepared = prepare_windows(
-        dataset,
-        dataset.participants[0],
-        settings.calibration,
-        embedder=RunEmbedder(parts),
-        tokens=tokens,
-        latents=parts.latents,
-        silence=parts.silence,
-        prefix=PREFIX,
-        progress=lambda what: _log.info("%s", what),
-    )
-    run = training_of(settings, device)
-    hears = settings.acoustic.perceptual_weight or settings.acoustic.mel_weight
-    decoder = fit_decoder(
-        prepared,
-        settings,
-        out / "acoustic",
-        dataset=dataset,
-        token_decoder=load_token_decoder(settings.generator) if hears else None,
-        device=device,
-        resume=resume,
-        stop=stop,
-        progress=progress,
-    )
-    if stop is not None and stop.is_set():
-        return None
-    windows = decode_windows(prepared.windows, settings)
-    train, check = windows.split(settings.acoustic, seed=settings.seed)
-    stage = SmallFinetune(
-        run,
-        settings.finetune,
-        settings.acoustic,
-        windows,
-        denoiser=parts.denoiser,
-        decoder=network_of(decoder),
-        train=train,
-        check=check,
-    )
-    if not train_selected(stage, out / "brain", resume=resume, stop=stop, progress=progress):
-        return None
-    scores = scores_of(stage)
-    _save_denoiser(stage, out / "generator", scores)
-    student, tuned = parts.distilled(), stage.averages["denoiser"]
-    if student is not None:
-        assert isinstance(tuned, Denoiser)
-        few = FewSteps(
-            run,
-            settings.few_steps,
-            settings.finetune,
-            settings.acoustic,
-            windows,
-            teacher=tuned,
-            student=student,
-            train=train,
-            check=check,
-        )
-        folder = out / "few-steps"
-        if not train_selected(few, folder, resume=resume, stop=stop, progress=progress):
-            return None
-        scores |= {f"few_steps_{name}": value for name, value in scores_of(few).items()}
-        _save_denoiser(few, out / "distill", scores_of(few))
-    _copy_stages(settings.generator, out)
-    return finish(prepared, decoder, stage, out, dataset=dataset, tokens=tokens, scores=scores)
-
-
-def fit_decoder(
-    prepared: Prepared,
-    settings: BrainTraining,
-    folder: Path,
-    *,
-    dataset: Dataset,
-    token_decoder: Any,
-    device: Literal["cpu", "cuda"],
-    resume: bool,
-    stop: Event | None,
-    progress: Callable[[Progress], None] | None,
-) -> AcousticDecoder:
-    """Fit the acoustic decoder of prepared windows; see `calibration.acoustic.fit.fit_acoustic`."""
-    windows = prepared.windows
-    mel = None
-    if settings.acoustic.mel_weight and settings.acoustic.mel_target == "sound":
-        from calibration.acoustic.targets import stretch_mel
-
-        mel = stretch_mel(
-            dataset.stimuli,
-            windows.samples.clip.tolist(),
-            *rendered(windows.samples, prepared.hop_s),
-            steps=windows.tokens.shape[1] // TOKENS_PER_STEP,
-        )
-    return fit_acoustic(
-        windows.samples,
-        windows.tokens,
-        windows.decoded,
-        windows.groups,
-        settings.acoustic,
-        true_embeddings=windows.true,
-        response=prepared.response,
-        mel=mel,
-        token_decoder=token_decoder,
-        device=device,
-        seed=settings.seed,
-        folder=folder,
-        resume=resume,
-        stop=stop,
-        progress=progress,
-    )
-
-
-def _save_denoiser(stage: SmallFinetune, folder: Path, scores: dict[str, float]) -> None:
-    """Write a denoiser as the stages of a training folder are written."""
-    state = stage.averages["denoiser"].state_dict()
-    tensors = {f"denoiser.{name}": value for name, value in state.items()}
-    note = {"step": stage.best_step, "scores": scores, "tuned": "on brain data"}
-    save_tensors(folder / "final.safetensors", tensors, note)
-
-
-def decode_windows(windows: BrainWindows, settings: BrainTraining) -> BrainWindows:
-    """Return the windows with tokens decoded out of fold, as the settings say."""
-    return decode_tokens(
-        windows, settings.acoustic, n_folds=settings.finetune.error_folds, seed=settings.seed
-    )
-
-
-def training_of(settings: BrainTraining, device: Literal["cpu", "cuda"]) -> TrainingSettings:
-    """Return what every stage wants to know."""
-    return TrainingSettings(
-        seed=settings.seed,
-        device=device,
-        threads=settings.threads,
-        precision=settings.precision,
-        checkpoint_s=settings.checkpoint_s,
-    )
-
-
-def _copy_stages(source: Path, out: Path) -> None:
-    """Put the frozen stages beside the tuned one: what is exported needs them all."""
-    try:
-        for stage in _COPIED:
-            final = source / stage / "final.safetensors"
-            if final.is_file():
-                (out / stage).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(final, out / stage / "final.safetensors")
-        if (source / "run.json").is_file():
-            shutil.copyfile(source / "run.json", out / "run.json")
-    except OSError as error:
-        raise FileError(f"Cannot copy the trained stages to {out}: {error}.") from error
 
 
 def _claim(settings: BrainTraining, out: Path, *, resume: bool) -> None:

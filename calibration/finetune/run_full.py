@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
-from threading import Event
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration.acoustic.selection import train_selected
 from calibration.acoustic.targets import AudioMaeTokens
 from calibration.finetune.full import FullFinetune, enter_tokens
+from calibration.finetune.job import BrainJob
 from calibration.finetune.outcome import BrainReport, finish, network_of, scores_of
-from calibration.finetune.prepare import prepare_windows
-from calibration.finetune.run import decode_windows, fit_decoder, training_of
-from calibration.finetune.settings import BrainTraining, FullSettings
+from calibration.finetune.settings import FullSettings
 from calibration.finetune.teach import ConvertStage
 from calibration.finetune.windows import BrainWindows
-from calibration.training.loop import Progress, train_stage
+from calibration.training.loop import train_stage
 from models.errors import FileError, SettingError
 from models.frontends.audioldm import AudioLdmMel
 from models.nets.full.generator import FullGenerator
@@ -29,39 +25,23 @@ from models.nets.full.loaders import load_full_generator
 from models.nets.full.random_weights import save_checkpoint
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from calibration.acoustic.targets import TokenSource
-    from calibration.data.dataset import Dataset
 
 __all__ = ["tune_full"]
 
-_log = logging.getLogger(__name__)
 _LONGEST_S = 10.24
 _MEL = AudioLdmMel()
 
 
-def tune_full(
-    dataset: Dataset,
-    settings: BrainTraining,
-    out: Path,
-    *,
-    device: Literal["cpu", "cuda"] = "cpu",
-    resume: bool = False,
-    stop: Event | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> BrainReport | None:
-    """Tune a full-size checkpoint; parameters and errors are those of `train_brain`."""
-    full = settings.full
+def tune_full(job: BrainJob) -> BrainReport | None:
+    """Tune a full-size checkpoint; see `calibration.finetune.run_small.tune_small`."""
+    settings, out, full = job.settings, job.out, job.settings.full
     assert full is not None
     loaded = load_full_generator(str(full.checkpoint), full.family, published=full.published)
     generator = loaded.generator
     by_vector = generator.family.conditions == ("vector",)
     tokens = _Silent() if by_vector and full.audiomae is None else _audiomae(full)
-    prepared = prepare_windows(
-        dataset,
-        dataset.participants[0],
-        settings.calibration,
+    prepared = job.prepare(
         embedder=_embedder(full),
         tokens=tokens,
         latents=lambda pcm: _latents(generator, pcm),
@@ -69,28 +49,17 @@ def tune_full(
         prefix=full.prefix,
         even=True,
         most_s=_LONGEST_S,
-        progress=lambda what: _log.info("%s", what),
     )
     windows, decoder = prepared.windows, None
     if isinstance(tokens, _Silent):
         windows = replace(windows, decoded_tokens=np.zeros_like(windows.tokens))
     else:
-        decoder = fit_decoder(
-            prepared,
-            settings,
-            out / "acoustic",
-            dataset=dataset,
-            token_decoder=None,
-            device=device,
-            resume=resume,
-            stop=stop,
-            progress=progress,
-        )
-        if stop is not None and stop.is_set():
+        decoder = job.fit_decoder(prepared)
+        if job.stopped:
             return None
-        windows = decode_windows(windows, settings)
+        windows = job.decoded(windows)
     train, check = windows.split(settings.acoustic, seed=settings.seed)
-    run = training_of(settings, device)
+    run = job.training
     text = _text(full)
     stage = FullFinetune(
         run,
@@ -104,7 +73,7 @@ def tune_full(
         check=check,
         text=text,
     )
-    if not train_selected(stage, out / "brain", resume=resume, stop=stop, progress=progress):
+    if not job.train(stage, "brain"):
         return None
     tuned = stage.tuned()
     scores = scores_of(stage)
@@ -120,11 +89,11 @@ def tune_full(
             prefix=full.prefix,
             prefixed=settings.finetune.prefixed,
         )
-        if not train_stage(teach, out / "convert", resume=resume, stop=stop, progress=progress):
+        if not train_stage(teach, out / "convert", **job.ways):
             return None
         tuned = teach.converted()
     save_checkpoint(tuned.cpu(), out / "checkpoint")
-    report = finish(prepared, decoder, stage, out, dataset=dataset, tokens=tokens, scores=scores)
+    report, _ = finish(job, prepared, decoder, stage, tokens=tokens, scores=scores)
     return replace(report, licence=loaded.licence)
 
 

@@ -165,29 +165,61 @@ class SmallFinetune(BrainStage):
 
     def learn(self, step: int, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
         """One step on windows whose new frames lie anywhere in their stretches."""
-        rows = rng.choice(self.train_rows, self.batch)
-        conditions = self.conditions(rows, rng)
-        n_new = int(rng.choice(self._lengths))
-        firsts = self._firsts(len(rows), n_new, rng)
-        x, known = self._windows(rows, firsts, n_new, rng, switched=self.options.switched)
-        vector, tokens = self.dropped(len(rows), rng)
-        words = self._words(conditions.tokens, firsts, n_new) * tokens[:, None, None]
+        conditions, given = self.draw(rng)
+        x = given["clean"]
         start = torch.randn(x.shape, generator=noise, device=self.device)
         time = torch.sigmoid(torch.randn(len(x), generator=noise, device=self.device))
         with autocast(self.run):
-            loss = self._loss(
-                self.networks["denoiser"],
-                x,
-                known,
-                start,
-                time,
-                conditions.vector * vector[:, None],
-                words,
-            ).mean()
+            loss = self._loss(self.networks["denoiser"], start, time, given).mean()
         losses = {name: self.options.acoustic_weight * v for name, v in conditions.losses.items()}
         total = loss + sum(losses.values())
         self.update(total, *self.networks)
         return {"loss": loss, **losses}
+
+    def draw(self, rng: np.random.Generator) -> tuple[Conditions, dict[str, Tensor]]:
+        """Return the conditions of a batch to learn from, and what the denoiser is given.
+
+        Vectors and tokens are dropped now and then; the new frames lie anywhere in the stretches.
+        """
+        rows = rng.choice(self.train_rows, self.batch)
+        conditions = self.conditions(rows, rng)
+        n_new = int(rng.choice(self._lengths))
+        given = self.given(rows, conditions, n_new, rng, switched=self.options.switched)
+        vector, tokens = self.dropped(len(rows), rng)
+        given["condition"] = given["condition"] * vector[:, None]
+        given["tokens"] = given["tokens"] * tokens[:, None, None]
+        return conditions, given
+
+    def given(
+        self,
+        rows: NDArray[np.int64],
+        conditions: Conditions,
+        n_new: int,
+        rng: np.random.Generator,
+        *,
+        switched: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """Return what the denoiser is given for windows beside its noisy latents.
+
+        Parameters
+        ----------
+        rows : array of shape (batch,)
+        conditions : Conditions
+            Of these rows.
+        n_new : int
+            Frames to make, from a random step of tokens on.
+        rng : numpy.random.Generator
+        switched : float
+            Share that goes on from another sound.
+        """
+        firsts = self._firsts(len(rows), n_new, rng)
+        x, known = self._windows(rows, firsts, n_new, rng, switched=switched)
+        return {
+            "condition": conditions.vector,
+            "tokens": self._words(conditions.tokens, firsts, n_new),
+            "clean": x,
+            "known": known,
+        }
 
     def held_out_loss(self) -> float:
         """Return the flow-matching loss on the windows that select, under decoded conditions."""
@@ -199,17 +231,13 @@ class SmallFinetune(BrainStage):
         total, count = 0.0, 0
         for first in range(0, len(rows), 32):
             part = rows[first : first + 32]
-            conditions = self.decoded(part)
-            firsts = self._firsts(len(part), n_new, rng)
-            x, known = self._windows(part, firsts, n_new, rng)
-            words = self._words(conditions.tokens, firsts, n_new)
+            given = self.given(part, self.decoded(part), n_new, rng)
+            shape = given["clean"].shape
             for moment in range(_MOMENTS):
-                start = torch.randn(x.shape, generator=source).to(self.device)
-                time = torch.full((len(x),), (moment + 0.5) / _MOMENTS, device=self.device)
+                start = torch.randn(shape, generator=source).to(self.device)
+                time = torch.full((len(part),), (moment + 0.5) / _MOMENTS, device=self.device)
                 with autocast(self.run):
-                    loss = self._loss(
-                        self.averages["denoiser"], x, known, start, time, conditions.vector, words
-                    )
+                    loss = self._loss(self.averages["denoiser"], start, time, given)
                 total += float(loss.sum())
                 count += len(part)
         return total / count
@@ -264,23 +292,13 @@ class SmallFinetune(BrainStage):
     def _loss(
         self,
         denoiser: torch.nn.Module,
-        x: Tensor,
-        known: Tensor,
         start: Tensor,
         time: Tensor,
-        vector: Tensor,
-        words: Tensor,
+        given: dict[str, Tensor],
     ) -> Tensor:
         """Return each window's loss over its new frames, (batch,) (arXiv:2210.02747, eq. 23)."""
-        at = time[:, None, None]
-        velocity = denoiser(
-            (1.0 - at) * start + at * x,
-            time,
-            condition=vector,
-            tokens=words,
-            clean=x,
-            known=known,
-        )
+        at, x = time[:, None, None], given["clean"]
+        velocity = denoiser((1.0 - at) * start + at * x, time, **given)
         error = (velocity - (x - start)).square().mean(-1)
         loss: Tensor = error[:, PREFIX:].mean(1)
         return loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.acoustic.onnx_engine import OnnxEngine
 from calibration.config import GeneratorChoice
 from calibration.generated.calibrated import GeneratorEnd
 from calibration.generated.folder import DEFAULT_GENERATOR
@@ -20,13 +22,14 @@ from export.bundle import Bundle
 from export.chains import CoarseToFineChain, GeneratedChain, SemanticChain
 from export.library import Library, LibrarySound
 from export.library_latents import LibraryLatents, frames_of_sound
-from export.runtime import open_runner
 from models.features import make_extractor
 
 if TYPE_CHECKING:
     from calibration.bundle_reading import Heard
 
 __all__ = ["bundled_choice", "bundled_library", "score_bundled"]
+
+_log = logging.getLogger(__name__)
 
 _PER_FRAME = 640
 
@@ -63,6 +66,9 @@ def score_bundled(
     if taken is None:
         return None
     end = GeneratorEnd(taken, heard.plan.target)
+    if end.tuned.hold_back(heard.runs):
+        _log.warning("%s", end.tuned.unscored)
+        return None
     run = heard.runs[0]
     extractor = make_extractor(
         heard.plan.features, sfreq_hz=run.sfreq_hz, n_channels=run.signal.shape[1]
@@ -101,6 +107,7 @@ def bundled_choice(
         strength=(chain.start.strength if chain.start is not None else 0.0) or choice.strength,
         seed=chain.seed,
         steps=None,
+        tuned=None,
         judge=judge,
     )
 
@@ -136,11 +143,5 @@ def _tokens(bundle: Bundle, decoded: Decoded, heard: Heard) -> NDArray[np.float3
         return None
     from calibration.generated.conditions import as_vectors
 
-    runner = open_runner(bundle.file(chain.acoustic))
-    x = np.asarray(heard.samples.mean_x(), np.float32)
-    vectors = as_vectors(decoded.raw, decoded.centre)
-    rows = [
-        runner.run({"features": x[k : k + 1], "embedding": vectors[k : k + 1]})["tokens"][0]
-        for k in range(len(x))
-    ]
-    return np.stack(rows)
+    engine = OnnxEngine(bundle.file(chain.acoustic))
+    return engine.predict(heard.samples.mean_x(), as_vectors(decoded.raw, decoded.centre))

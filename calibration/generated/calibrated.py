@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from calibration.bundle_library import bundle_library
 from calibration.config import CalibrationSettings, GeneratorChoice
 from calibration.data.dataset import Dataset, Stimulus
 from calibration.data.samples import Samples
-from calibration.embedders import make_embedder
 from calibration.embedders.base import unit_rows
 from calibration.generated.chain import FittedGenerator
 from calibration.generated.conditions import (
@@ -23,17 +22,20 @@ from calibration.generated.conditions import (
     clip_conditions,
     dealt_tokens,
 )
+from calibration.generated.drawn_clips import clip_notes, drawn_clips
+from calibration.generated.end_checks import check_chain, check_target
 from calibration.generated.folder import generator_folder
 from calibration.generated.full_tokens import EnteringTokens, token_source
-from calibration.generated.judge import make_judge, same_space
+from calibration.generated.judge import make_judge
 from calibration.generated.scores import GeneratedScores
 from calibration.generated.scoring import HeldOut, SoundScoring, score_generated
 from calibration.generated.start_library import StartLibrary, start_library
-from calibration.generated.token_fits import TokenFits, acoustic_file
+from calibration.generated.token_fits import FittedTokens, TokenFits, acoustic_file
+from calibration.generated.tuned import Tuned
+from calibration.generated.tuned_tokens import TunedTokens
 from calibration.outer import Decoded, Fit
 from calibration.plan import Plan
 from calibration.stimulus_sound import stimulus_sound
-from calibration.summary import told_target
 from calibration.targets import EmbeddingTargets, TargetSource
 from export.chains import EmbeddingSpec, TokenSpec
 from export.generator import open_generator
@@ -43,8 +45,6 @@ from stream.generator_renderer import GeneratorRenderer
 from stream.render import Renderer
 
 __all__ = ["GeneratorEnd"]
-
-_log = logging.getLogger(__name__)
 
 _RATE_HZ = 16_000
 
@@ -79,8 +79,9 @@ class GeneratorEnd:
                 f"generator.steps is {choice.steps}. Export it again: hearback export --steps "
                 f"{choice.steps}"
             )
-        self._check_chain()
-        self._check_target(target)
+        check_chain(choice.chain, spec, self.folder.name)
+        check_target(target, spec.family, self.folder)
+        self.tuned = Tuned(choice, self.generator.card)
         self._startable = spec.startable and (self.folder / "codec_encoder.onnx").is_file()
         if choice.start == "retrieval" and not self._startable:
             raise SettingError(
@@ -88,57 +89,6 @@ class GeneratorEnd:
                 "generator.start to 'none'."
             )
         self.judge = make_judge(choice, target)
-
-    def _check_chain(self) -> None:
-        """Refuse a chain that gives the generator nothing of what it takes."""
-        takes, name = self.generator.spec.conditions, self.folder.name
-        if self.choice.chain == "semantic" and "vector" not in takes:
-            raise SettingError(
-                f"The generator {name!r} takes acoustic tokens, not an embedding. Say --chain "
-                "coarse-to-fine (generator.chain), or name another generator."
-            )
-        if self.choice.chain == "coarse-to-fine" and "tokens" not in takes:
-            raise SettingError(
-                f"The generator {name!r} takes no acoustic tokens. Set generator.chain "
-                "to 'semantic', or name another generator."
-            )
-
-    def _check_target(self, target: str) -> None:
-        """Refuse a target in another space than the generator's."""
-        kind, name = target.partition(":")[0], self.folder.name
-        if self.generator.spec.family != "small":
-            self._check_full_target(target)
-            return
-        if kind != "generator":
-            raise SettingError(
-                f"The generator {name!r} is steered by the embedding 'generator', and the target "
-                f"is {kind!r}. Leave target.kind out, or name another generator."
-            )
-        if not same_space(make_embedder(f"generator:{self.folder}"), target):
-            raise SettingError(
-                f"The target {told_target(target)!r} is the encoder of another generator than "
-                f"{name!r}: their spaces have nothing to do with each other. Leave target.kind out."
-            )
-
-    def _check_full_target(self, target: str) -> None:
-        """Ask for the space of a full-size checkpoint, which brings no encoder of sounds."""
-        kind, _, place = target.partition(":")
-        family, name = self.generator.spec.family, self.folder.name
-        own = kind == "generator" and not (generator_folder(place) / "encoder.onnx").is_file()
-        if own or not (kind == "generator" or kind.startswith("clap")):
-            raise SettingError(
-                f"The generator {name!r} is a checkpoint of {family}, which brings no encoder of "
-                "sounds: say in which space they are embedded, --target clap:FOLDER (CLAP's "
-                "weights), or --target generator:FOLDER (a small generator, whose encoder is taken)"
-                + (", which MusicLDM must have been tuned to." if family == "musicldm" else ".")
-            )
-        if kind == "generator" and family == "musicldm":
-            _log.warning(
-                "MusicLDM as it is published knows CLAP's space alone; %s answers to %s only if it "
-                "was tuned to it (hearback train brain, full.clap).",
-                name,
-                told_target(target),
-            )
 
     def library(
         self,
@@ -215,14 +165,16 @@ class GeneratorEnd:
                 "Acoustic tokens are not decoded under a leaky split. Hold out runs, sessions or "
                 "clips (evaluation.family)."
             )
+        if self.tuned.record is not None:
+            return TunedTokens(self.tuned, targets, plan, hop_s=hop_s)
         source, entering = self._tokens()
-        return TokenFits(
+        return FittedTokens(
             source,
             stimuli,
             targets,
             plan,
             hop_s=hop_s,
-            method=self.choice.acoustic,
+            settings=replace(self.choice.acoustic_options, method=self.choice.acoustic),
             rois=rois,
             entering=entering,
         )
@@ -263,8 +215,8 @@ class GeneratorEnd:
         tokens: NDArray[np.float32] | None = None,
         true_tokens: NDArray[np.float32] | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> GeneratedScores:
-        """Score the generated sound of what was held out.
+    ) -> GeneratedScores | None:
+        """Score the generated sound of what was held out; None where the generator learnt from it.
 
         Parameters
         ----------
@@ -294,6 +246,8 @@ class GeneratorEnd:
         FileError
             If the sound of a clip cannot be read.
         """
+        if self.tuned.unscored:
+            return None
         choice, samples = self.choice, decoded.samples
         options = SoundScoring(
             strengths=tuple(dict.fromkeys((choice.strength, *choice.scored_strengths))),
@@ -303,7 +257,7 @@ class GeneratorEnd:
             n_permutations=plan.evaluation.n_permutations,
             seed=plan.evaluation.seed,
         )
-        clips = _drawn(samples, options)
+        clips = drawn_clips(samples, options)
         rng = np.random.default_rng([options.seed, 513])
         whole = samples.y + decoded.centre
         without = {} if plan.closed else {clip: group for group in held for clip in group}
@@ -341,7 +295,7 @@ class GeneratorEnd:
             library=library,
             options=options,
             progress=progress,
-            notes=_notes(clips, samples, plan),
+            notes=clip_notes(clips, samples, plan),
         )
 
     def _true(
@@ -361,25 +315,3 @@ class GeneratorEnd:
         if tokens is None:
             return ()
         return clip_conditions(unit_rows(whole), samples, clips, each_s=hop_s, tokens=tokens)
-
-
-def _notes(clips: Sequence[str], samples: Samples, plan: Plan) -> list[str]:
-    n = len(np.unique(samples.clip))
-    said = []
-    if len(clips) < n:
-        said.append(f"Sound was generated for {len(clips)} of the {n} clips, drawn at random.")
-    if plan.closed:
-        said.append(
-            "The sounds were known from training: their presentations are averaged, and each may "
-            "begin from itself."
-        )
-    return said
-
-
-def _drawn(samples: Samples, options: SoundScoring) -> list[str]:
-    """Return the clips that are generated, in the order of their names."""
-    clips = np.unique(samples.clip)
-    if len(clips) > options.most_clips:
-        rng = np.random.default_rng([options.seed, 512])
-        clips = np.sort(rng.choice(clips, options.most_clips, replace=False))
-    return [str(clip) for clip in clips]

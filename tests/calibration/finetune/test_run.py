@@ -5,101 +5,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer import Typer
 from typer.testing import CliRunner
 
 from calibration.finetune.cli import register
-from calibration.simulate import RegionSettings, SimulationSettings, simulate_dataset
-from calibration.training.checkpoint import load_tensors, load_weights, save_tensors
+from calibration.training.checkpoint import load_tensors, load_weights
 from export.runtime import open_runner
-from models.nets.encoder import AudioEncoder
 from models.nets.full.random_weights import save_checkpoint
-from models.nets.masked_autoencoder import MaskedAutoencoder
-from models.nets.sizes import make_codec, make_denoiser
+from models.nets.sizes import make_denoiser
+from tests.calibration.finetune.training import OPTIONS, write_recordings, write_training
 from tests.models.nets.full.tiny import tiny_generator
 
 pytestmark = pytest.mark.slow
 
-_OPTIONS = """
-{what}
-recordings = "{recordings}"
-precision = "fp32"
-
-[calibration.features.tr_mean]
-window_s = 3.0
-
-[calibration.lag]
-fixed_s = 4.5
-
-[acoustic]
-method = "{method}"
-base = "ridge"
-brain = "components"
-steps = 6
-batch = 8
-width = 48
-heads = 3
-encoder_layers = 1
-decoder_layers = 1
-feedforward = 64
-rank = 8
-token_rank = 32
-check_every = 3
-
-[few_steps]
-steps = 2
-batch = 2
-teacher_steps = 4
-
-[finetune]
-steps = 4
-batch = 4
-check_every = 2
-check_windows = 8
-error_share = 0.3
-"""
-
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = SimulationSettings(
-        timetable="short",
-        n_runs=(2, 1),
-        clips_per_run=6,
-        n_test_clips=3,
-        repetitions=2,
-        snr=4.0,
-        regions=(RegionSettings("heschl", 40),),
-        n_other_voxels=10,
-        latent_dim=8,
-    )
-    return simulate_dataset(tmp_path_factory.mktemp("brain") / "data", settings)
+    return write_recordings(tmp_path_factory.mktemp("brain") / "data")
 
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training folder whose networks have learnt nothing."""
-    folder = tmp_path_factory.mktemp("training")
-    torch.manual_seed(0)
-    denoiser = make_denoiser("tiny")
-    for layer in (denoiser.modulation, denoiser.leave_modulation, denoiser.leave):
-        torch.nn.init.normal_(layer.weight, std=0.02)
-    for stage, key, network in (
-        ("encoder", "audio", AudioEncoder()),
-        ("codec", "codec", make_codec("tiny")),
-        ("tokens", "autoencoder", MaskedAutoencoder()),
-        ("generator", "denoiser", denoiser),
-        ("distill", "denoiser", denoiser),
-    ):
-        tensors = {f"{key}.{name}": value for name, value in network.state_dict().items()}
-        save_tensors(folder / stage / "final.safetensors", tensors, {})
-    return folder
+    return write_training(tmp_path_factory.mktemp("training"))
 
 
 def _config(folder: Path, **words: object) -> Path:
     path = folder / "brain.toml"
-    path.write_text(_OPTIONS.format(**words), "utf-8")
+    path.write_text(OPTIONS.format(**words), "utf-8")
     return path
 
 

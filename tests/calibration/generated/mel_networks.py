@@ -22,7 +22,7 @@ from export.generator_files import (
 from models.stretch import GeneratorSpec
 from tests.export.plain_generator import write_plain
 
-__all__ = ["MATRICES", "reference_vector", "write_networks", "write_whole"]
+__all__ = ["MATRICES", "network_card", "reference_vector", "write_networks", "write_whole"]
 
 _FRAMES, _BANDS = 256, 64
 
@@ -71,7 +71,7 @@ def write_networks(folder: Path) -> Path:
     _write(folder / "tokens.onnx", nodes, "tokens", [1, 128, 768], MATRICES["tokens"],
            [1, _FRAMES, 64], shape=[1, 16, 16, 8, 8], flat=[1, 128, 128])  # fmt: skip
     if not (folder / CARD_FILE).exists():
-        (folder / CARD_FILE).write_bytes(card_to_json(_card()))
+        (folder / CARD_FILE).write_bytes(card_to_json(network_card()))
     return folder
 
 
@@ -87,7 +87,7 @@ def write_whole(folder: Path) -> Path:
     return folder
 
 
-def _card() -> GeneratorCard:
+def network_card() -> GeneratorCard:
     """Return a card of a generator whose graphs are not there: only its networks are run."""
     names = ("generator-4.onnx", "generator-state.npy", "generator-golden.npy")
     return GeneratorCard(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from calibration.acoustic.settings import AcousticSettings
 from calibration.config import (
     CalibrationSettings,
     EvaluationSettings,
@@ -27,6 +28,7 @@ from export.chains import CoarseToFineChain, SemanticChain
 from models.errors import FileError, SettingError
 from tests.calibration.generated.mel_networks import write_networks
 
+_FEW_STEPS = AcousticSettings(steps=20, batch=8, width=32, check_every=10)
 _QUICK = EvaluationSettings(n_permutations=50, n_bootstrap=50, n_shuffled=1, families=False)
 
 
@@ -93,15 +95,23 @@ def test_a_semantic_bundle_begun_from_retrieved_sounds_is_scored_alike_when_eval
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("acoustic", ["ridge", "transformer"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_coarse_to_fine_bundle_decodes_tokens_too(
-    dataset: Path, generator: Path, tmp_path: Path
+    acoustic: str, dataset: Path, generator: Path, tmp_path: Path
 ) -> None:
-    result = _calibrated(dataset, tmp_path / "made", _settings(generator, chain="coarse-to-fine"))
+    settings = _settings(
+        generator, chain="coarse-to-fine", acoustic=acoustic, acoustic_options=_FEW_STEPS
+    )
+    result = _calibrated(dataset, tmp_path / "made", settings)
     assert result.sound is not None
     assert result.sound.chain == "coarse-to-fine"
     bundle = load_bundle(tmp_path / "made")
     assert isinstance(bundle.manifest.chain, CoarseToFineChain)
     assert bundle.manifest.chain.start is None
+    # The network's own nodes are in the file; the closed form is two products.
+    made = (tmp_path / "made" / "acoustic.onnx").read_bytes()
+    assert (b"Softmax" in made) == (acoustic == "transformer")
     again = evaluate(EvaluationJob(tmp_path / "made", dataset, None, _settings(generator)))
     assert again.sound is not None
     assert [row.way for row in again.sound.rows] == ["embedding", "direct", "shuffled", "true"]
