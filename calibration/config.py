@@ -6,7 +6,7 @@ the report. Everything that was used is written into the report and the bundle.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,7 +199,7 @@ class GeneratorChoice:
     pooling: Literal["mean", "mean-max"] = "mean"  # to the 8 tokens of AudioLDM 2
     fill: Literal["last", "zeros"] = "zeros"  # tokens after the stretch, up to 10.24 s
     # Its sizes, losses and schedule; which of the two it is says `acoustic`, not `method` there.
-    acoustic_options: AcousticSettings = AcousticSettings()
+    acoustic_options: AcousticSettings = field(default_factory=AcousticSettings)
     # As `hearback train brain` wrote it, where the generator is exported from it: its acoustic
     # decoder, tuned along, is taken, and what it was tuned on is never scored.
     tuned: Path | None = None
