@@ -111,7 +111,8 @@ class TokenSpec:
 
     steps: int
     """Steps of 160 ms, from the beginning of the window's sound; the last goes on if it is longer.
-    Each has `TOKENS_PER_STEP` tokens."""
+    Each has `TOKENS_PER_STEP` tokens. Full-size checkpoints get what they take: AudioLDM 2 its 8
+    pooled tokens (1), or a multiple of 8 steps that are pooled live; its speech model 64 steps."""
     dim: int = TOKEN_DIM
 
     @property

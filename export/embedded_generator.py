@@ -12,6 +12,7 @@ from export.chains import CoarseToFineChain, GeneratedChain
 from export.generator_files import read_generator_card
 from export.manifest import Manifest
 from models.errors import BundleError
+from models.stretch import GeneratorSpec
 
 __all__ = ["check_embedded_generator"]
 
@@ -52,6 +53,12 @@ def check_embedded_generator(folder: Path, manifest: Manifest, chain: GeneratedC
             f"{where}: a {chain.kind} chain gives its generator {needed}, but this {spec.family} "
             f"generator takes only {' and '.join(spec.conditions)}. Choose another generator."
         )
+    if isinstance(chain, CoarseToFineChain) and not _takes_steps(spec, chain.tokens.steps):
+        raise BundleError(
+            f"{where}: this {spec.family} generator takes "
+            f"{'512 tokens (64 steps)' if spec.family == 'audioldm2-speech' else '8 tokens'}, and "
+            f"the chain decodes {chain.tokens.steps} steps of 8. Calibrate with it again."
+        )
     missing = set(spec.conditions) - {"vector", needed}
     if missing and spec.family != "small":  # the small ones leave open what they are not given
         raise BundleError(
@@ -64,3 +71,10 @@ def check_embedded_generator(folder: Path, manifest: Manifest, chain: GeneratedC
             f"{where}: this {spec.family} generator cannot begin from a retrieved sound. Calibrate "
             "without a retrieved start, or choose another generator."
         )
+
+
+def _takes_steps(spec: GeneratorSpec, steps: int) -> bool:
+    """Return whether a generator can be given tokens of so many steps of time."""
+    if spec.family == "audioldm2":
+        return steps == 1 or steps % 8 == 0  # pooled, or to be pooled
+    return spec.family != "audioldm2-speech" or steps == 64

@@ -23,7 +23,7 @@ from export.manifest import EmbeddingSpec, SoundSpec, TokenSpec
 from export.npy import write_npy
 from export.onnx_linear import linear_onnx
 from models.errors import BundleError
-from models.stretch import GeneratorSpec
+from models.stretch import GeneratorFamily, GeneratorSpec
 from tests.export.bundles import N_FEATURES, RATE, retrieval_parts
 
 SPEC = GeneratorSpec(
@@ -111,6 +111,16 @@ def test_bundles_with_a_generator_are_saved_and_loaded(tmp_path: Path) -> None:
         assert load_bundle(bundle.path).manifest.chain == chain
 
 
+@pytest.mark.parametrize(("family", "steps"), [("audioldm2", 1), ("audioldm2-speech", 64)])
+def test_tokens_go_into_a_bundle_as_a_full_size_checkpoint_takes_them(
+    family: GeneratorFamily, steps: int, tmp_path: Path
+) -> None:
+    chain = CoarseToFineChain(EmbeddingSpec("clap", 512), TokenSpec(steps))
+    spec = replace(SPEC, family=family, conditions=("tokens",))
+    bundle = save(tmp_path, chain, spec=spec)
+    assert load_bundle(bundle.path).manifest.chain == chain
+
+
 def test_files_that_only_score_may_be_left_out_and_those_that_run_may_not(tmp_path: Path) -> None:
     save(tmp_path, change=lambda files: files.pop("judge.onnx"))
     other = tmp_path / "other"
@@ -162,6 +172,18 @@ def test_a_card_that_is_damaged_is_refused(tmp_path: Path) -> None:
             SemanticChain(EmbeddingSpec("clap", 512)),
             RATE,
             "needs tokens",
+        ),
+        (
+            {"conditions": ("tokens",), "family": "audioldm2"},
+            CoarseToFineChain(EmbeddingSpec("clap", 512), TokenSpec(10)),
+            RATE,
+            "takes 8 tokens, and the chain decodes 10 steps",
+        ),
+        (
+            {"conditions": ("tokens",), "family": "audioldm2-speech"},
+            CoarseToFineChain(EmbeddingSpec("clap", 512), TokenSpec(10)),
+            RATE,
+            "takes 512 tokens",
         ),
     ],
 )
