@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from export.generator import golden_input
 from models.errors import SettingError
-from models.nets.full.generator import FullGenerator
+from models.nets.full.generator import Condition, FullGenerator
 from models.nets.full.loaders import _as_published, load_full_generator
 from models.nets.full.manifest import check_published, layout_of
 from models.nets.full.networks import build_on_meta
@@ -17,25 +16,9 @@ from models.nets.full.prefix import has_room, make_room, padded, told
 from models.nets.full.published import FAMILIES, FamilyName, Network
 from models.nets.full.random_weights import save_checkpoint
 from models.nets.full.stretches import FullTorchGenerator
-from tests.models.nets.full.tiny import NAMES, noise
+from tests.models.nets.full.tiny import NAMES, noise, with_room
 
 Generators = dict[FamilyName, FullGenerator]
-
-
-def with_room(generator: FullGenerator, *, heard: float = 0.0) -> FullGenerator:
-    """Return a generator with an input for a beginning, which it hears so loud."""
-    unet = make_room(generator.denoiser.unet)
-    with torch.no_grad():
-        weight: Tensor = unet.conv_in.weight  # type: ignore[assignment, union-attr]
-        more = torch.randn(weight[:, 8:].shape, generator=torch.Generator().manual_seed(5))
-        weight[:, 8:] = heard * more
-    return FullGenerator(
-        generator.family.name,
-        unet=unet,
-        vae=generator.decoder.vae,
-        vocoder=generator.vocoder.vocoder,
-        schedule=generator.schedule,
-    ).eval()
 
 
 def _stretches(generator: FullGenerator, **options: object) -> list[np.ndarray]:
@@ -107,8 +90,6 @@ def test_a_stretch_of_the_generator_is_that_of_the_graph_with_a_beginning(
     around = FullTorchGenerator(full, name="it", steps=2, stretches=(8,), prefix=8)
     given = golden_input(around.spec)
     assert given.vector is not None
-    from models.nets.full.generator import Condition
-
     condition = Condition(vector=torch.from_numpy(given.vector)[None])
     state, reference = around.initial_state(), full.initial_state(n_prefix=8)
     for seed in range(3):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.nets.full.generator import FullGenerator
+from models.nets.full.prefix import make_room
 from models.nets.full.published import FamilyName, Part
 from models.nets.full.random_weights import random_generator
 from models.nets.full.schedule import Prediction
@@ -43,3 +44,33 @@ def tiny_generator(
 def noise(generator: FullGenerator, n_frames: int, *, seed: int = 1) -> Tensor:
     source = torch.Generator().manual_seed(seed)
     return torch.randn(generator.latent_shape(n_frames), generator=source)
+
+
+def shallow_generator(
+    family: FamilyName, *, prediction: Prediction = "v_prediction"
+) -> FullGenerator:
+    """Two of the four blocks to either side: the exporter takes its time by the operator."""
+    sizes = tiny_sizes(family)
+    contexts = sizes["unet"]["cross_attention_dim"]
+    sizes["unet"] |= {
+        "block_out_channels": [32, 32],
+        "cross_attention_dim": contexts[:2],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    }
+    return random_generator(family, sizes=sizes, prediction=prediction)
+
+
+def with_room(generator: FullGenerator, *, heard: float = 0.0) -> FullGenerator:
+    """Return a generator with an input for a beginning, with weights of that size."""
+    unet: Any = make_room(generator.denoiser.unet)
+    with torch.no_grad():
+        more = unet.conv_in.weight[:, 8:]
+        more.copy_(heard * torch.randn(more.shape, generator=torch.Generator().manual_seed(5)))
+    return FullGenerator(
+        generator.family.name,
+        unet=unet,
+        vae=generator.decoder.vae,
+        vocoder=generator.vocoder.vocoder,
+        schedule=generator.schedule,
+    ).eval()
