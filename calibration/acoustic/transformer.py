@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,13 +22,13 @@ from calibration.acoustic.train import AcousticRows, AcousticStage
 from calibration.training.checkpoint import load_tensors, load_weights, save_tensors
 from calibration.training.loop import Progress, need_device
 from calibration.training.settings import TrainingSettings
+from export.to_onnx import to_onnx
 from models.errors import SettingError
 from models.settings import settings_from_dict
 
 __all__ = ["TransformerEngine", "load_acoustic", "save_acoustic", "train_transformer"]
 
 Array = NDArray[np.float32]
-_OPSET = 18
 _BATCH = 32
 
 
@@ -60,49 +57,20 @@ class TransformerEngine:
         ------
         SettingError
             If onnxscript is missing.
+        StageError
+            If torch cannot export it.
         """
-        if importlib.util.find_spec("onnxscript") is None:
-            raise SettingError(
-                "Exporting the acoustic transformer needs onnxscript. Install it with: pip install "
-                '"hearback[train]", or take the method "ridge".'
-            )
-        x = torch.zeros(1, self.network.n_features)
-        s = torch.full((1, self.network.n_embedding), self.network.n_embedding**-0.5)
-        # What the exporter says of itself is of no use to anybody here.
-        with tempfile.TemporaryDirectory(prefix="hearback-onnx-") as folder, _Quiet():
-            path = Path(folder) / "acoustic.onnx"
-            torch.onnx.export(
-                self.network.eval(),
-                (x, s),
-                str(path),
-                dynamo=True,
-                opset_version=_OPSET,
-                input_names=["features", "embedding"],
-                output_names=["tokens"],
-                external_data=False,
-                verbose=False,
-            )
-            return path.read_bytes()
-
-
-class _Quiet:
-    """Keeps the exporter's remarks off the log."""
-
-    def __enter__(self) -> None:
-        import warnings
-
-        self._caught = warnings.catch_warnings()
-        self._caught.__enter__()
-        warnings.simplefilter("ignore")
-        self._loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-        self._levels = [one.level for one in self._loggers]
-        for one in self._loggers:
-            one.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        for one, level in zip(self._loggers, self._levels, strict=True):
-            one.setLevel(level)
-        self._caught.__exit__(None, None, None)
+        model = to_onnx(
+            self.network.eval(),
+            (
+                torch.zeros(1, self.network.n_features),
+                torch.full((1, self.network.n_embedding), self.network.n_embedding**-0.5),
+            ),
+            input_names=["features", "embedding"],
+            output_names=["tokens"],
+        )
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
 
 
 def train_transformer(

@@ -98,6 +98,7 @@ def test_both_methods_beat_mean_tokens_and_a_shuffled_brain_and_run_the_same_wit
     assert own.place[1] > 0.4 > other.place[1] + 0.2
     file = tmp_path / "acoustic.onnx"
     assert decoder.export_onnx(file) <= 1e-5
+    assert b".py" not in file.read_bytes()  # nothing of the machine that it was made on
     made = open_runner(file).run({"features": x[:1], "embedding": new.decoded[:1]})
     assert made["tokens"].dtype == np.float32
     np.testing.assert_allclose(made["tokens"], decoder.predict(x[:1], new.decoded[:1]), atol=1e-4)
