@@ -56,6 +56,13 @@ def train(
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"] | None, typer.Option(help="Default auto.")
     ] = None,
+    compile_: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile",
+            help="Compile the generator's network first: some minutes, then 1.6 times as fast.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the CPU; default 1.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that render sounds.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Of everything; default 0.")] = None,
@@ -91,6 +98,7 @@ def train(
             ("size", size),
             ("device", device),
             ("precision", precision),
+            ("compiled", compile_),
             ("threads", threads),
             ("seed", seed),
         )

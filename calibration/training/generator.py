@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from calibration.training.checkpoint import load_tensors, load_weights
 from calibration.training.loop import Stage, autocast
 from calibration.training.material import FACTORS, WINDOW, WINDOW_STARTS, Material
 from calibration.training.settings import GeneratorSettings, TrainingSettings
+from models.errors import DeviceError
 from models.nets.codec import FRAMES_PER_LATENT, Codec
 from models.nets.dit import FRAMES_PER_TOKEN, Denoiser
 from models.nets.encoder import AudioEncoder
@@ -151,6 +154,10 @@ class GeneratorStage(Stage):
         self.material = material
         self.run_folder = out
         self.train_network("denoiser", make_denoiser(run.size))
+        if run.compiled:
+            _need_compiler(run.device)
+            # For each length by itself: shapes that are left open make it slower than it was.
+            self.networks["denoiser"].compile(dynamic=False)
 
     def advance(
         self, step: int, rng: np.random.Generator, noise: torch.Generator
@@ -183,6 +190,21 @@ class GeneratorStage(Stage):
         denoiser = self.averages["denoiser"]
         assert isinstance(denoiser, Denoiser)
         return judge_conditions(denoiser, self.material, self.run_folder, self.run, steps=32)
+
+
+def _need_compiler(device: str) -> None:
+    """Check that torch.compile finds what makes code for this device out of its C++.
+
+    Raises
+    ------
+    DeviceError
+    """
+    names = ("g++", "clang++", *filter(None, (os.environ.get("CXX"),)))
+    if device == "cpu" and not any(shutil.which(name) for name in names):
+        raise DeviceError(
+            "Compiling the network needs a C++ compiler, and none of "
+            f"{', '.join(names)} is there. Install g++, or leave --compile out."
+        )
 
 
 def guided(denoiser: nn.Module, windows: dict[str, Tensor], strength: float) -> Any:

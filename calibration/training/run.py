@@ -198,7 +198,7 @@ def _claim(run: TrainingSettings, out: Path) -> None:
     Number of threads, device and precision may change between calls; the recipe may not.
     """
     recipe = json.loads(json.dumps(asdict(run)))
-    for free in ("threads", "device", "precision", "checkpoint_s"):
+    for free in ("threads", "device", "precision", "compiled", "checkpoint_s"):
         recipe.pop(free)
     path = out / "run.json"
     before = None

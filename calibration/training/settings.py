@@ -99,10 +99,10 @@ class TokensSettings(StageSettings):
 class VocoderSettings(StageSettings):
     """Mel frames to sound; the adversarial part begins after `plain` of the steps."""
 
-    steps: int = 16_000
+    steps: int = 19_000
     batch: int = 12
     frames: int = 64  # of a stretch
-    plain: float = 0.9
+    plain: float = 0.98
     phase_weight: float = 0.3
     turn_weight: float = 0.3  # how far the phases turn from frame to frame, bin by bin
     adversarial_weight: float = 0.1
@@ -117,7 +117,7 @@ class VocoderSettings(StageSettings):
 class GeneratorSettings(StageSettings):
     """Flow matching."""
 
-    steps: int = 9_000
+    steps: int = 7_000
     batch: int = 64
     rate: float = 1e-3
     warmup: int = 500
@@ -179,6 +179,7 @@ class TrainingSettings:
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compiled: bool = False  # the denoiser, by torch.compile, when it learns
     checkpoint_s: float = 120.0
     sounds: SoundsSettings = field(default_factory=SoundsSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +168,16 @@ def test_settings_that_cannot_be_are_refused() -> None:
         shorter(teacher_steps=6)
     with pytest.raises(SettingError, match="shares from 0 to 1"):
         shorter(regression=1.5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_compiled_generator_learns_what_the_other_does(folder: Path, material: Material) -> None:
+    torch.set_num_threads(1)
+    losses = []
+    for compiled in (False, True):
+        stage = GeneratorStage(replace(RUN, compiled=compiled), material, folder)
+        losses.append(float(stage.advance(0, *stage.generators(0))["loss"].detach()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -25,7 +25,7 @@ from calibration.training.settings import (
     VocoderSettings,
     scaled,
 )
-from models.errors import FileError, SettingError
+from models.errors import DeviceError, FileError, SettingError
 from tests.calibration.training.stopping import StopAt
 
 _RUN = TrainingSettings(
@@ -138,3 +138,12 @@ def test_a_tenth_of_a_run_has_a_tenth_of_the_steps() -> None:
     assert tenth.generator.steps == TrainingSettings().generator.steps // 10
     with pytest.raises(SettingError, match="above 0"):
         scaled(TrainingSettings(), 0.0)
+
+
+def test_without_a_compiler_nothing_is_compiled(
+    folder: Path, material: Material, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(DeviceError, match="Install g"):
+        make_stage("generator", replace(_RUN, compiled=True), material, folder)
