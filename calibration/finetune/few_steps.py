@@ -43,7 +43,7 @@ class FewSteps(SmallFinetune):
     options : FinetuneSettings
         Shares of conditions and prefixes, as in the fine-tuning.
     acoustic, windows, train, check
-        See `calibration.finetune.small.BrainStage`.
+        See `calibration.finetune.stage.BrainStage`.
     teacher : Denoiser
         The tuned one.
     student : Denoiser

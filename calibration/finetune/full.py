@@ -19,7 +19,7 @@ from calibration.acoustic.settings import AcousticSettings
 from calibration.finetune.full_prefix import PrefixInput, continue_windows
 from calibration.finetune.lora import Additions
 from calibration.finetune.settings import FinetuneSettings, FullSettings
-from calibration.finetune.small import BrainStage
+from calibration.finetune.stage import BrainStage
 from calibration.finetune.windows import BrainWindows
 from calibration.training.loop import autocast
 from calibration.training.settings import TrainingSettings

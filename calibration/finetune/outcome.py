@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from calibration.acoustic.targets import TokenSource
     from calibration.data.dataset import Dataset
     from calibration.finetune.job import BrainJob
-    from calibration.finetune.small import BrainStage
+    from calibration.finetune.stage import BrainStage
 
-__all__ = ["BrainReport", "finish", "network_of", "scores_of", "tuned_record"]
+__all__ = ["BrainReport", "finish", "network_of", "tuned_record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,6 @@ def network_of(decoder: AcousticDecoder) -> AcousticTransformer | None:
     """Return the network of a decoder; None for the closed form, which is not trained along."""
     network: AcousticTransformer | None = getattr(decoder.engine, "network", None)
     return network
-
-
-def scores_of(stage: BrainStage) -> dict[str, float]:
-    """Return what a fine-tuning gained."""
-    return {
-        "held_out_loss_before": stage.curve[0][1],
-        "held_out_loss": stage.best_loss,
-        "best_step": float(stage.best_step),
-    }
 
 
 Left = TypeVar("Left", AcousticDecoder, "AcousticDecoder | None")

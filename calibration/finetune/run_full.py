@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calibration.acoustic.targets import AudioMaeTokens
 from calibration.finetune.full import FullFinetune, enter_tokens
 from calibration.finetune.job import BrainJob
-from calibration.finetune.outcome import BrainReport, finish, network_of, scores_of
+from calibration.finetune.outcome import BrainReport, finish, network_of
 from calibration.finetune.settings import FullSettings
 from calibration.finetune.teach import ConvertStage
 from calibration.finetune.windows import BrainWindows
@@ -76,7 +76,7 @@ def tune_full(job: BrainJob) -> BrainReport | None:
     if not job.train(stage, "brain"):
         return None
     tuned = stage.tuned()
-    scores = scores_of(stage)
+    scores = stage.gained()
     if full.convert is not None:
         latents = np.ascontiguousarray(windows.latents[train].transpose(0, 2, 1, 3))
         teach = ConvertStage(

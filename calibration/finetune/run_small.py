@@ -10,7 +10,7 @@ from typing import Any
 from calibration.acoustic.token_decoder import load_token_decoder
 from calibration.finetune.few_steps import FewSteps
 from calibration.finetune.job import BrainJob
-from calibration.finetune.outcome import BrainReport, finish, network_of, scores_of, tuned_record
+from calibration.finetune.outcome import BrainReport, finish, network_of, tuned_record
 from calibration.finetune.small import PREFIX, SmallFinetune
 from calibration.finetune.trained import RunEmbedder, RunTokens, TrainedParts
 from calibration.generated.tuned_record import TunedRecord, write_tuned
@@ -73,7 +73,7 @@ def tune_small(job: BrainJob) -> BrainReport | None:
     )
     if not job.train(stage, "brain"):
         return None
-    scores = scores_of(stage)
+    scores = stage.gained()
     _save_denoiser(stage, out / "generator", scores)
     student, tuned = parts.distilled(), stage.averages["denoiser"]
     if student is not None:
@@ -91,8 +91,8 @@ def tune_small(job: BrainJob) -> BrainReport | None:
         )
         if not job.train(few, "few-steps"):
             return None
-        scores |= {f"few_steps_{name}": value for name, value in scores_of(few).items()}
-        _save_denoiser(few, out / "distill", scores_of(few))
+        scores |= {f"few_steps_{name}": value for name, value in few.gained().items()}
+        _save_denoiser(few, out / "distill", few.gained())
     report, decoder = finish(job, prepared, decoder, stage, tokens=tokens, scores=scores)
     record = tuned_record(job, prepared, decoder, weights=weights_digest(tuned.state_dict()))
     record = write_tuned(out, record, prepared.fit, tokens=decoder.mean)

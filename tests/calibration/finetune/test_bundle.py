@@ -40,7 +40,7 @@ scored_strengths = [0.5]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_both_tuned_parts_reach_a_bundle_that_plays_and_is_scored_on_test_runs_only(
     tmp_path: Path,
@@ -59,10 +59,10 @@ def test_both_tuned_parts_reach_a_bundle_that_plays_and_is_scored_on_test_runs_o
     out, made = tmp_path / "tuned", tmp_path / "bundle"
     check_bundle(settings, made)
     assert train_brain(settings, out) is not None
-    # One length of stretch alone: each costs seconds to export.
+    # One length of stretch and one step: each costs seconds to export.
     checks = Checks(conditions=2, streams=1)
     exported = out / "tuned-exported"
-    export_generator(read_training(out), exported, stretches=(16,), checks=checks)
+    export_generator(read_training(out), exported, steps=1, stretches=(16,), checks=checks)
     result = bundle_tuned(settings, out, made)
     bundle = load_bundle(made)
     assert isinstance(bundle.manifest.chain, CoarseToFineChain)
