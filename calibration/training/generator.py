@@ -39,7 +39,7 @@ __all__ = [
 
 FRAMES = WINDOW // FRAMES_PER_LATENT  # latent frames of a window: 64
 PREFIX = FRAMES // 2  # of which may be known: 32, 1.28 s
-# That windows are cut to: 1.28 s, then stretches of 2, 8, 16 and 28 frames and the 4 held back.
+# That windows are cut to: 1.28 s, then stretches of 2 to 28 frames and the 4 held back.
 LENGTHS = (38, 44, 52, 64)
 _ASKED = ("condition", "tokens")  # what guidance leaves out
 _FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch

@@ -133,13 +133,13 @@ class GeneratorSettings(StageSettings):
 class DistillSettings(StageSettings):
     """Few steps: regression on the teacher's paths, then a short adversarial phase."""
 
-    steps: int = 3_000
+    steps: int = 2_440
     batch: int = 32
     rate: float = 4e-4  # of the regression, and of consistency distillation
     warmup: int = 100
     average: float = 0.998
     method: Literal["arc", "consistency"] = "arc"
-    regression: float = 0.8  # share of the steps; the rest is adversarial
+    regression: float = 0.984  # share of the steps; the rest is adversarial
     adversarial_rate: float = 1e-4  # of student and critic
     paths: int = 4_000  # windows whose way from noise to sound the teacher lays down beforehand
     teacher_steps: int = 16  # Heun; a multiple of 4, as the student's jumps begin at quarters
