@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from stream.lsl import clock, configure, find_streams
 from stream.lsl_source import LslSource
 from stream.recorder import Recorder, RecorderStatistics
 from stream.source_info import SourceInfo
+from stream.stopping import stop_on_signals
 from stream.text_source import TextSource
 
 __all__ = ["RecordSettings", "RecordSummary", "StreamSummary", "run_record"]
@@ -132,7 +132,7 @@ def run_record(settings: RecordSettings) -> RecordSummary:
         say(sentence)
 
     with ExitStack() as stack:
-        stop = stack.enter_context(_stop_signals())
+        stop = stack.enter_context(stop_on_signals())
         sources = []
         for info in wanted:
             source = any_source(info, history_s=_HISTORY_S, timeout_s=settings.timeout_s)
@@ -211,25 +211,6 @@ def _warn_if_it_will_not_fit(
             f"{settings.seconds:g} s will take {needed / 1e6:.0f} MB, but {settings.out} has "
             f"{free / 1e6:.0f} MB left; make room meanwhile, or nothing more is written then."
         )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Let SIGINT and SIGTERM set an event instead of ending the process."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may; whoever runs us in another one stops us otherwise
-        return
-
-    def ask(_number: int, _frame: object) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait(settings: RecordSettings, stop: threading.Event) -> bool:

@@ -56,11 +56,11 @@ def brain(
 
     from calibration.finetune.bundle import bundle_tuned, check_bundle
     from calibration.finetune.run import train_brain
-    from calibration.training.stopping import stop_on_signals
+    from calibration.training.stopping import save_on_signals
 
     if bundle is not None:
         check_bundle(settings, bundle)
-    with stop_on_signals() as stop:
+    with save_on_signals() as stop:
         found = train_brain(
             settings,
             out,

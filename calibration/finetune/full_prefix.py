@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.finetune.windows import BrainWindows
+from calibration.training.generator import FADE
 from models.nets.full.prefix import make_room
+from models.nets.full.stretches import STRETCHES
 from models.stretch import TOKEN_FRAMES
 
 if TYPE_CHECKING:
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from calibration.finetune.settings import FinetuneSettings
 
 __all__ = ["Continued", "PrefixInput", "continue_windows", "lengths_of"]
-
-_LENGTHS = (8, 16, 32)  # latent frames of the stretches that are made live
-_FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
 
 
 class PrefixInput(nn.Module):
@@ -94,7 +93,7 @@ class Continued:
 
 def lengths_of(frames: int) -> tuple[int, ...]:
     """Return how many new frames windows may have: those of live stretches that fit."""
-    return tuple(n for n in _LENGTHS if n <= frames) or (frames,)
+    return tuple(n for n in STRETCHES if n <= frames) or (frames,)
 
 
 def continue_windows(
@@ -142,12 +141,12 @@ def continue_windows(
         other = np.flatnonzero((rng.uniform(size=n) < options.switched) & ~without)
         if len(other) and others is not None:
             before = rng.choice(others, len(other))
-            ends = windows.latents[before, -prefix - len(_FADE) :]
+            ends = windows.latents[before, -prefix - len(FADE) :]
             x[other, :prefix] = ends[:, :prefix]
-            for k, share in enumerate(_FADE):
+            for k, share in enumerate(FADE):
                 x[other, prefix + k] *= share
                 x[other, prefix + k] += (1.0 - share) * ends[:, prefix + k]
-            there = windows.n_known[before] + windows.frames - len(_FADE)
+            there = windows.n_known[before] + windows.frames - len(FADE)
             told[other] = sound[other] = np.minimum(there, prefix)
     from_end = prefix - np.arange(prefix + n_new)  # 1 for the last frame of the beginning
     known = (from_end > 0) & (from_end <= told[:, None])

@@ -14,6 +14,7 @@ from calibration.finetune.conditions import Conditions
 from calibration.finetune.settings import FinetuneSettings
 from calibration.finetune.stage import BrainStage
 from calibration.finetune.windows import BrainWindows
+from calibration.training.generator import FADE
 from calibration.training.loop import autocast
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
@@ -28,7 +29,6 @@ __all__ = ["PREFIX", "SmallFinetune"]
 PREFIX = 32  # latent frames that may be known
 _NEW = 32  # latent frames of a stretch that are made at most
 _SHORTEST = 8
-_FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
 _MOMENTS = 4  # at which each window is checked
 
 
@@ -176,7 +176,7 @@ class SmallFinetune(BrainStage):
         if len(other):
             ends = self.windows.latents[rng.choice(self.train_rows, len(other)), -PREFIX - 2 :]
             x[other, :PREFIX] = ends[:, :PREFIX]
-            for k, share in enumerate(_FADE):
+            for k, share in enumerate(FADE):
                 new = share * x[other, PREFIX + k] + (1.0 - share) * ends[:, PREFIX + k]
                 x[other, PREFIX + k] = new
             lengths[other] = PREFIX

@@ -84,7 +84,7 @@ def train(
     from calibration.training.run import stages_left, summary
     from calibration.training.run import train as run_stages
     from calibration.training.settings import STAGES
-    from calibration.training.stopping import stop_on_signals
+    from calibration.training.stopping import save_on_signals
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True
@@ -107,7 +107,7 @@ def train(
     run = _settings(config, given, sounds=sounds, scale=scale)
     stages: tuple[StageName, ...] = tuple(n for n in STAGES if n == context.info_name) or STAGES
     with (
-        stop_on_signals() as stop,
+        save_on_signals() as stop,
         training_progress(run, stages_left(out, stages), quiet=not first) as (report, every_s),
     ):
         done = run_stages(

@@ -26,6 +26,7 @@ from models.nets.samplers import euler, ping_pong, uniform_times
 from models.nets.sizes import make_codec, make_denoiser
 
 __all__ = [
+    "FADE",
     "FRAMES",
     "LENGTHS",
     "PREFIX",
@@ -42,7 +43,7 @@ PREFIX = FRAMES // 2  # of which may be known: 32, 1.28 s
 # That windows are cut to: 1.28 s, then stretches of 2 to 28 frames and the 4 held back.
 LENGTHS = (38, 44, 52, 64)
 _ASKED = ("condition", "tokens")  # what guidance leaves out
-_FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
+FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +93,7 @@ def draw_windows(
     known[:, :PREFIX] = prefixed[:, None] & (np.arange(PREFIX) >= PREFIX - lengths[:, None])
     other = _cut(latents, rng.integers(0, material.n_train, n), rng.integers(0, 5, n))
     x[switched, :PREFIX] = other[switched, :PREFIX]
-    for i, share in enumerate(_FADE, start=PREFIX):
+    for i, share in enumerate(FADE, start=PREFIX):
         x[switched, i] = share * x[switched, i] + (1.0 - share) * other[switched, i]
     own = vectors[numbers, places].astype(np.float32)
     own /= np.linalg.norm(own, axis=1, keepdims=True)

@@ -107,9 +107,7 @@ class VocoderSettings(StageSettings):
     turn_weight: float = 0.3  # how far the phases turn from frame to frame, bin by bin
     adversarial_weight: float = 0.1
     match_weight: float = 0.2  # features of the discriminators
-    copied: float = (
-        0.75  # share of stretches whose mel has been through the codec, as live ones have
-    )
+    copied: float = 0.75  # share of stretches whose mel has been through the codec, as live
     gain_db: float = 8.0
 
 

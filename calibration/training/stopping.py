@@ -1,31 +1,18 @@
-"""Ctrl-C and SIGTERM as a wish to save and leave, in place of the end of the process."""
+"""A wish to stop a training: everything is saved after the step that is being done."""
 
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from threading import Event
-from types import FrameType
 
-__all__ = ["stop_on_signals"]
+from stream.stopping import stop_on_signals
+
+__all__ = ["save_on_signals"]
 
 _log = logging.getLogger(__name__)
 
 
-@contextmanager
-def stop_on_signals() -> Iterator[Event]:
-    """Yield an event that either signal sets, as long as the context lasts."""
-    stop = Event()
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        _log.info("Signal %d: saving after this step.", number)
-        stop.set()
-
-    before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+def save_on_signals() -> AbstractContextManager[Event]:
+    """Return a context whose event Ctrl-C and SIGTERM set, and say so."""
+    return stop_on_signals(lambda number: _log.info("Signal %d: saving after this step.", number))

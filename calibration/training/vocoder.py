@@ -157,24 +157,17 @@ class VocoderStage(Stage):
             ("clips", material.clips, material.n_train),
             ("blends", material.blends, material.n_blends),
         ):
-            for way in ("", "codec_"):
-                a, b = self._scored(vocoder, store, first, through_codec=bool(way))
+            pairs: dict[str, list[tuple[Tensor, Tensor]]] = {"": [], "codec_": []}
+            for number in range(first, min(first + 65, len(store))):
+                sound = torch.from_numpy(store.pcm(number, 0, store.n_frames * HOP))[None]
+                mel = batch_log_mel(sound.to(self.device))
+                for way, given in (("", mel), ("codec_", self._through_codec(mel))):
+                    pairs[way].append((mel, batch_log_mel(vocoder.sound(given))))
+            for way, made in pairs.items():
+                a, b = (torch.cat(part).cpu() for part in zip(*made, strict=True))
                 scores[f"{name}_{way}mel_pcc"] = mel_correlation(a, b)
                 scores[f"{name}_{way}mel_l1"] = float((a - b).abs().mean())
         return scores
-
-    def _scored(
-        self, vocoder: Vocoder, store: SoundStore, first: int, *, through_codec: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return log mels of held-out sounds and of their copies, (n, frames, 64)."""
-        pairs = []
-        for number in range(first, min(first + 65, len(store))):
-            sound = torch.from_numpy(store.pcm(number, 0, store.n_frames * HOP))[None]
-            mel = batch_log_mel(sound.to(self.device))
-            given = self._through_codec(mel) if through_codec else mel
-            pairs.append((mel, batch_log_mel(vocoder.sound(given))))
-        true, made = (torch.cat(part).cpu() for part in zip(*pairs, strict=True))
-        return true, made
 
 
 def batch_log_mel(sound: Tensor) -> Tensor:

@@ -10,11 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.nets.full.generator import FullGenerator
 from models.nets.full.graph import SoundGraph
 from models.nets.full.published import FamilyName
-from models.nets.full.random_weights import random_generator
-from tests.models.nets.full.tiny import NAMES, noise, tiny_sizes
+from tests.models.nets.full.tiny import NAMES, noise, shallow_generator
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,19 +29,6 @@ pytestmark = [
 def _no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     # The exporter logs each of its thoughts for a file that nobody asked for.
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
-
-
-def _shallow_generator(family: FamilyName) -> FullGenerator:
-    """Two of the four blocks to either side: the exporter takes its time by the operator."""
-    sizes = tiny_sizes(family)
-    contexts = sizes["unet"]["cross_attention_dim"]
-    sizes["unet"] |= {
-        "block_out_channels": [32, 32],
-        "cross_attention_dim": contexts[:2],
-        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
-    }
-    return random_generator(family, sizes=sizes)
 
 
 def _parity(module: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> float:
@@ -72,7 +57,7 @@ def _parity(module: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> float:
 # MusicLDM's is in the whole chain below.
 @pytest.mark.parametrize("family", NAMES[1:])
 def test_denoisers_export_with_parity(family: FamilyName, tmp_path: Path) -> None:
-    generator = _shallow_generator(family)
+    generator = shallow_generator(family)
     condition = generator.random_condition(torch.Generator().manual_seed(2))
     parts = [getattr(condition, name) for name in generator.family.conditions]
     inputs = (noise(generator, 8), torch.tensor(500), *parts)
@@ -80,7 +65,7 @@ def test_denoisers_export_with_parity(family: FamilyName, tmp_path: Path) -> Non
 
 
 def test_mel_decoder_and_vocoder_export_with_parity(tmp_path: Path) -> None:
-    generator = _shallow_generator("musicldm")
+    generator = shallow_generator("musicldm")
     with torch.inference_mode():
         mel = generator.mel(noise(generator, 8))
     mel = mel.clone()
@@ -89,7 +74,7 @@ def test_mel_decoder_and_vocoder_export_with_parity(tmp_path: Path) -> None:
 
 
 def test_the_whole_chain_exports_as_one_graph_with_parity(tmp_path: Path) -> None:
-    generator = _shallow_generator("musicldm")
+    generator = shallow_generator("musicldm")
     vector = generator.random_condition(torch.Generator().manual_seed(2)).vector
     assert vector is not None
     graph = SoundGraph(generator, n_steps=2)
