@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Generator
 
@@ -20,6 +21,11 @@ import pytest
 # A busy machine makes every example slow now and then; how long a test may take is said below.
 hypothesis.settings.register_profile("hearback", deadline=None)
 hypothesis.settings.load_profile("hearback")
+
+# A script's shell starts what it leaves in the background deaf to interrupts, and so would be all
+# that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SLOW_S = 600
 _REAL_PARTS = ("lsl", "mqtt", "audio", "data")

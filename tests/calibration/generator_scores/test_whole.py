@@ -17,14 +17,15 @@ pytest.importorskip("torch")
 
 
 def test_a_stream_is_its_latents_in_one_piece_and_a_changed_one_is_not() -> None:
-    nets = random_nets("tiny")
+    # Of seed 0 a phase at the first sample hangs on how the processor rounds.
+    nets = random_nets("tiny", seed=1)
     generator = TorchGenerator(nets, steps=1, stretches=(4, 8), held=4)
     vector = np.random.default_rng(0).standard_normal(512).astype(np.float32)
     given = GeneratorInput(vector=vector / np.linalg.norm(vector))
     stream = make_stream(generator, [given] * 4, n_frames=4, rng=np.random.default_rng(1))
     assert np.std(stream.sound) > 1e-3
     peak = float(np.max(np.abs(stream.sound)))  # in single precision; phases pass rounding on
-    assert streamed_difference(nets.codec, nets.vocoder, stream) < 1e-3 * max(peak, 1.0)
+    assert streamed_difference(nets.codec, nets.vocoder, stream) < 1e-4 * max(peak, 1.0)
     broken = stream.sound.copy()
     broken[5_000] += 0.1
     moved = replace(stream, sound=broken)

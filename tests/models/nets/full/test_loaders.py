@@ -54,7 +54,9 @@ def test_a_saved_generator_loads_as_the_same(
         expected = generator(condition, noises, n_steps=2)
         found = loaded(condition, noises, n_steps=2)
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+        # The same weights elsewhere in memory: some processors add up in another order then.
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    _assert_same(loaded, generator)
     assert loaded.schedule == generator.schedule
     assert not loaded.training
     assert not any(value.is_meta for value in loaded.state_dict().values())
