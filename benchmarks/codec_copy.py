@@ -2,6 +2,7 @@
 
     python -m benchmarks.codec_copy TRAINING [--data ../shared/data] [--clips 39] [--quick]
 
+TRAINING is the folder of a training run, or of an exported generator, whose networks are read back.
 Procedural sounds that nothing was trained on, and recordings of speech, music and noises that are
 nothing like them. Ways from a sound's log mel to sound, the first through latents as well:
 
@@ -32,7 +33,7 @@ from benchmarks.rig import machine, write_results
 from calibration.embedders.base import at_rate
 from calibration.generator_scores.copies import CopyScore, copy_score
 from calibration.generator_scores.griffin_lim import griffin_lim_mel
-from calibration.generator_scores.networks import Trained, open_trained
+from calibration.generator_scores.networks import Trained, open_trained, scores_folder
 from calibration.generator_scores.real import real_sounds
 from calibration.json_values import json_values
 from calibration.synthesis import set_rms
@@ -148,7 +149,7 @@ def _row(title: str, way: str, scores: list[CopyScore], against: list[CopyScore]
 def _sets(args: argparse.Namespace, absent: list[str]) -> Iterator[tuple[str, list[Wave]]]:
     """Return the sets of sounds by name; what is not there is noted."""
     real = real_sounds(
-        args.training.resolve().parent / "generator_scores" / "real", args.clips,
+        scores_folder(args.training) / "real", args.clips,
         duration_s=_LONGEST_S, workers=args.workers,
     )  # fmt: skip
     yield (

@@ -4,10 +4,12 @@
         [--clips 2000] [--seeds 3] [--steps 1 2 4] [--many 32] [--work DIR] [--only PART ...]
 
 TRAINING is the folder of a training run; with --generator the exported one is scored beside it,
-made stretch by stretch as live. Sounds are made and scored in shards that stay in --work, so a run
-that was cut off goes on where it stopped. Real sounds are procedural ones of a seed that nothing
-was trained on; the Frechet distance is in the space of the judge, an encoder of another seed than
-the one whose vectors are the conditions. Writes benchmarks/results/generator_quality.json and .md.
+made stretch by stretch as live. The folder of an exported generator may stand in its place: its
+networks are read back, and what only a run has, many steps of the teacher, is left out. Sounds are
+made and scored in shards that stay in --work, so a run that was cut off goes on where it stopped.
+Real sounds are procedural ones of a seed that nothing was trained on; the Frechet distance is in
+the space of the judge, an encoder of another seed than the one whose vectors are the conditions.
+Writes benchmarks/results/generator_quality.json and .md.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from calibration.generator_scores.conditions import (
 )
 from calibration.generator_scores.fidelity import Fidelity, few_against_many, fidelity
 from calibration.generator_scores.makers import Make, encode, make_streams, make_windows
-from calibration.generator_scores.networks import Trained, open_trained
+from calibration.generator_scores.networks import Trained, open_trained, scores_folder
 from calibration.generator_scores.real import RealSounds, real_sounds
 from calibration.generator_scores.scorers import FACTORS, TorchScorer, mel_windows
 from calibration.generator_scores.shards import MEASURED, Scored, scored_shards
@@ -68,7 +70,8 @@ class Work:
             self.settings = [Make("student", k) for k in args.steps]
         else:  # before distillation: the same few steps of the teacher
             self.settings = [Make("teacher", k) for k in args.steps]
-        self.many = Make("teacher", args.many)
+        # An exported student comes without its teacher.
+        self.many = Make("teacher", args.many) if self.trained.teacher is not None else None
         self.generator = open_generator(args.generator) if args.generator else None
 
     def made(self, make: Make, seed: int, *, n: int | None = None) -> Scored:
@@ -108,7 +111,7 @@ class Work:
         """Return what is compared: name and how to get it for a seed."""
         found: dict[str, Callable[[int], Scored]] = {
             make.name: (lambda seed, make=make: self.made(make, seed))  # type: ignore[misc]
-            for make in (self.many, *self.settings)
+            for make in (*filter(None, (self.many,)), *self.settings)
         }
         if self.generator is not None:
             found[f"exported-{self.generator.spec.steps}"] = self.streamed
@@ -122,7 +125,10 @@ def main() -> None:
     before["packages"] = {name: version(name) for name in ("numpy", "torch", "onnxruntime")}
     work = Work(args)
     rows: list[dict[str, Any]] = []
-    detail: dict[str, Any] = {"vocoder": work.trained.vocoder is not None}
+    detail: dict[str, Any] = {
+        "vocoder": work.trained.vocoder is not None,
+        "teacher": work.many is not None,
+    }
     if "fidelity" in args.only or "conditions" in args.only:
         rows = _compared(work, detail)
     if "errors" in args.only:
@@ -161,9 +167,9 @@ def _compared(work: Work, detail: dict[str, Any]) -> list[dict[str, Any]]:
         first = sets[0]
         found = fidelity(real.judged, [made.judged for made in sets], rng=np.random.default_rng(0))
         fidelities[name] = found
-        many = fidelities[work.many.name]
+        many = None if work.many is None else fidelities[work.many.name]
         cosine = float(np.mean([mean_cosine(made.embedded, work.vectors) for made in sets]))
-        if name == work.many.name:
+        if work.many is not None and name == work.many.name:
             teacher_cosine = cosine
         measured = _columns(first.measured, MEASURED)
         readout = _columns(first.factors, FACTORS)
@@ -183,7 +189,7 @@ def _compared(work: Work, detail: dict[str, Any]) -> list[dict[str, Any]]:
                 "made by": name,
                 "FD": found.distance,
                 "FD sd": found.spread,
-                "FD / many": few_against_many(found, many),
+                "FD / many": float("nan") if many is None else few_against_many(found, many),
                 "cosine": cosine,
                 "cosine / many": cosine / teacher_cosine,
                 "class accuracy": float(
@@ -347,7 +353,7 @@ def _arguments() -> argparse.Namespace:
     if args.quick:
         args.clips, args.few, args.seeds, args.many = 78, 39, 1, 8
     name = args.training.resolve().name + ("-quick" if args.quick else "")
-    args.work = args.work or args.training.resolve().parent / "generator_scores" / name
+    args.work = args.work or scores_folder(args.training) / name
     return args
 
 

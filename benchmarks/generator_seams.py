@@ -3,10 +3,11 @@
     python -m benchmarks.generator_seams TRAINING [--generator EXPORTED] [--quick]
         [--stretch 4 16] [--streams 24] [--seconds 33] [--steps 4] [--work DIR] [--only PART ...]
 
-The streams are those of the exported generator, else of the networks of TRAINING run by torch;
-either way TRAINING's judge scores them. Streams are kept in --work, so a run that was cut off goes
-on. Real sounds, put through codec and vocoder in one piece, are what a stream without joins is.
-Writes benchmarks/results/generator_seams.json and .md.
+TRAINING is the folder of a training run, or of an exported generator, whose networks are read back.
+The streams are those of the exported generator that --generator names, else of TRAINING's networks
+run by torch; either way TRAINING's judge scores them. Streams are kept in --work, so a run that was
+cut off goes on. Real sounds, put through codec and vocoder in one piece, are what a stream without
+joins is. Writes benchmarks/results/generator_seams.json and .md.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from calibration.generator_scores.joins import (
     pitch_steps_cents,
 )
 from calibration.generator_scores.makers import decode, encode
-from calibration.generator_scores.networks import Trained, open_trained
+from calibration.generator_scores.networks import Trained, open_trained, scores_folder
 from calibration.generator_scores.real import RealSounds, real_sounds
 from calibration.generator_scores.response import response
 from calibration.generator_scores.scorers import WINDOW, TorchScorer, mel_windows
@@ -403,7 +404,7 @@ def _arguments() -> argparse.Namespace:
     if args.quick:
         args.streams, args.seconds, args.real = len(CLASSES), 6.4, 3 * len(CLASSES)
     name = args.training.resolve().name + ("-streams-quick" if args.quick else "-streams")
-    args.work = args.work or args.training.resolve().parent / "generator_scores" / name
+    args.work = args.work or scores_folder(args.training) / name
     return args
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from calibration.generator_scores.copies import log_spectral_distance
 from calibration.generator_scores.drift import level_dbfs
 from calibration.generator_scores.makers import Make, decode, encode, make_windows
-from calibration.generator_scores.networks import Trained, open_trained
+from calibration.generator_scores.networks import Trained, open_trained, scores_folder
 from calibration.generator_scores.real import RealSounds, real_sounds
 from calibration.generator_scores.scorers import TorchScorer, mel_windows
 from calibration.generator_scores.sound_factors import measure_factors
@@ -59,7 +59,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     trained = open_trained(args.training)
     real = real_sounds(
-        args.training.resolve().parent / "generator_scores" / "real",
+        scores_folder(args.training) / "real",
         len(CLASSES) * args.each,
         seed=888_000 + args.seed,
         workers=args.workers,

@@ -1,4 +1,4 @@
-"""The networks of a training run, as far as they are trained, for scoring what they make."""
+"""The networks of a training run or of an exported generator, for scoring what they make."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from calibration.training.checkpoint import load_tensors, load_weights
+from export.generator_files import CARD_FILE
+from export.restored import read_exported
 from models.errors import FileError
 from models.nets.codec import Codec
 from models.nets.dit import Denoiser
@@ -17,14 +19,14 @@ from models.nets.readout import Readout
 from models.nets.sizes import SIZES, SizeName, make_codec, make_denoiser, make_vocoder
 from models.nets.vocoder import Vocoder
 
-__all__ = ["Trained", "open_trained"]
+__all__ = ["Trained", "open_trained", "scores_folder"]
 
 TEACHER_GUIDANCE = 1.5  # what a student is taught with by default
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """Networks of one run; what is None is not trained yet."""
+    """Networks of one run; what is None is not trained yet, or was not exported."""
 
     size: SizeName
     codec: Codec
@@ -38,20 +40,25 @@ class Trained:
 
 
 def open_trained(folder: Path) -> Trained:
-    """Return the networks of a training run, unfinished ones too.
+    """Return the networks of a training run, unfinished ones too, or of an exported generator.
 
-    Codec, encoder and judge must be there; vocoder, teacher and student need not.
+    Of a run codec, encoder and judge must be there; vocoder, teacher and student need not. An
+    exported generator has either a student or a teacher.
 
     Parameters
     ----------
     folder : Path
-        Holds a folder for each stage, with `final.safetensors`.
+        Holds a folder for each stage, with `final.safetensors`; or `generator.json`.
 
     Raises
     ------
     FileError
         If a needed stage is missing or damaged.
+    BundleError
+        If an exported generator cannot be read; see `export.restored.read_exported`.
     """
+    if (folder / CARD_FILE).is_file():
+        return _exported(folder)
     size = _size(folder)
     judged, _ = load_tensors(_final(folder, "judge"))
     try:
@@ -76,6 +83,31 @@ def open_trained(folder: Path) -> Trained:
         vocoder=vocoder if _filled(vocoder, folder, "vocoder", "vocoder") else None,
         teacher=teacher if _filled(teacher, folder, "generator", "denoiser") else None,
         student=student if _filled(student, folder, "distill", "denoiser") else None,
+    )
+
+
+def scores_folder(folder: Path) -> Path:
+    """Return where what is made for scoring is kept.
+
+    Beside a training run; for an exported generator, which may lie among installed files, in
+    `out/generator_scores` of the present folder.
+    """
+    beside = Path("out") if (folder / CARD_FILE).is_file() else folder.resolve().parent
+    return beside / "generator_scores"
+
+
+def _exported(folder: Path) -> Trained:
+    found = read_exported(folder)
+    distilled = found.sampler == "ping_pong"
+    return Trained(
+        size=found.nets.size,
+        codec=found.nets.codec,
+        encoder=found.encoder,
+        judge=found.judge,
+        readout=found.readout,
+        vocoder=found.nets.vocoder,
+        teacher=None if distilled else found.nets.denoiser,
+        student=found.nets.denoiser if distilled else None,
     )
 
 

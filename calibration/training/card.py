@@ -47,7 +47,9 @@ def card_fields(run_folder: Path) -> dict[str, Any]:
     -------
     fields : dict
         `licence`, `size`, `seed`, `sounds`, `recipe`, `seconds`, `made_with` (None where it was not
-        recorded), `stages` by name (`what`, `steps`, `seconds`, `scores`), `not_for`.
+        recorded), `begun_from` (digest of the card of the generator that it was begun from, None if
+        of none), `stages` by name (`what`, `steps`, `seconds`, `scores`, `begun_from` if it was
+        taken as it was), `not_for`.
 
     Raises
     ------
@@ -68,6 +70,7 @@ def card_fields(run_folder: Path) -> dict[str, Any]:
             "steps": note.get("step"),
             "seconds": spent,
             "scores": json_values(note.get("scores", {})),
+            "begun_from": note.get("begun_from"),
         }
     if not stages:
         raise FileError(
@@ -80,9 +83,14 @@ def card_fields(run_folder: Path) -> dict[str, Any]:
         "size": recipe.get("size"),
         "seed": recipe.get("seed"),
         "sounds": recipe.get("sounds"),
-        "recipe": {name: recipe.get("encoder" if name == "judge" else name) for name in stages},
+        "recipe": {
+            name: recipe.get("encoder" if name == "judge" else name)
+            for name, stage in stages.items()
+            if stage["begun_from"] is None
+        },
         "seconds": round(sum(stage["seconds"] or 0.0 for stage in stages.values())),
         "made_with": made_with,
+        "begun_from": next(filter(None, (s["begun_from"] for s in stages.values())), None),
         "stages": stages,
         "not_for": list(_NOT_FOR),
     }
@@ -119,6 +127,11 @@ def model_card(run_folder: Path) -> str:
         "out.",
         f"- Time: {_time(fields['seconds'])} in all.",
     ]
+    if fields["begun_from"] is not None:
+        lines.append(
+            f"- Begun from an exported generator, sha256 of its card {fields['begun_from']}: what "
+            "is marked so is its own, and the denoiser learnt on from its weights."
+        )
     if made is not None:
         versions = ", ".join(f"{name} {value}" for name, value in made["versions"].items())
         lines += [
@@ -128,9 +141,8 @@ def model_card(run_folder: Path) -> str:
         ]
     lines += ["", "## Stages and what they reach on sounds held out", ""]
     for name, stage in fields["stages"].items():
-        lines.append(
-            f"- **{name}**: {stage['what']}. {stage['steps']} steps, {_time(stage['seconds'])}."
-        )
+        spent = "taken as it was" if stage["begun_from"] else _time(stage["seconds"])
+        lines.append(f"- **{name}**: {stage['what']}. {stage['steps']} steps, {spent}.")
         lines += [f"  - {key}: {_number(value)}" for key, value in stage["scores"].items()]
     lines += ["", "## Recipe", "", "```json", json.dumps(fields["recipe"], indent=1), "```"]
     lines += ["", "## What it is not for", "", *(f"- {text}" for text in fields["not_for"]), ""]

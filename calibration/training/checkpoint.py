@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FINAL",
+    "START",
     "load_optimiser",
     "load_tensors",
     "load_weights",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 FINAL = "final.safetensors"  # what a finished stage leaves in its folder
+START = "start.safetensors"  # weights that it begins with, in place of random ones
 
 _NOTE = "hearback"
 

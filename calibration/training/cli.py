@@ -66,6 +66,14 @@ def train(
     threads: Annotated[int | None, typer.Option(help="Threads of the CPU; default 1.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that render sounds.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Of everything; default 0.")] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Exported generator to begin from: its encoders, codec and vocoder are kept, its "
+            "denoiser learns on, from other sounds for example.",
+        ),
+    ] = None,
     scale: Annotated[float, typer.Option(help="Of all steps and sounds; .1 for a trial.")] = 1.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what is in the folder.")
@@ -117,6 +125,7 @@ def train(
             resume=resume,
             budget_min=budget,
             workers=workers,
+            begin=from_,
             stop=stop,
             progress=report,
             every_s=every_s,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.training.loop import Stage, autocast
@@ -65,27 +66,49 @@ class CodecStage(Stage):
         self.update(loss, "codec")
         return {"loss": loss, "level": level, "slope": slope, "kl": kl}
 
+    def derive(self) -> None:
+        """Store the latents of all clips."""
+        self._store(self._means())
+
     @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
         """Measure the latents' statistics, store the latents of all clips, score the copies."""
         codec, material = self.averages["codec"], self.material
         assert isinstance(codec, Codec)
-        frames = material.clips.n_frames
-        shape = (len(material.clips), frames // FRAMES_PER_LATENT, codec.latent)
-        raw = np.zeros(shape, np.float32)
-        for first in range(0, len(raw), 32):
-            numbers = np.arange(first, min(first + 32, len(raw)))
-            mel = mel_batch(material.clips, numbers, np.zeros_like(numbers), frames)
-            raw[numbers] = codec.posterior(mel.to(self.device))[0].cpu().numpy()
+        raw = self._means()
         known = raw[: material.n_train].reshape(-1, codec.latent)
         codec.centre.copy_(torch.from_numpy(known.mean(axis=0)))
         codec.spread.copy_(torch.from_numpy(known.std(axis=0)).clamp(min=1e-3))
         silent = torch.full((1, 256, 64), float(np.log(1e-5)), device=self.device)
         codec.silence.copy_(codec.encode(silent)[0, -1])
-        latents = material.derive("latents", shape)
+        self._store(raw)
+        return self._scores()
+
+    @torch.no_grad()
+    def _means(self) -> NDArray[np.float32]:
+        """Return the latents of all clips as they come, (clips, frames, latent)."""
+        codec, material = self.averages["codec"], self.material
+        assert isinstance(codec, Codec)
+        frames = material.clips.n_frames
+        raw = np.zeros((len(material.clips), frames // FRAMES_PER_LATENT, codec.latent), np.float32)
+        for first in range(0, len(raw), 32):
+            numbers = np.arange(first, min(first + 32, len(raw)))
+            mel = mel_batch(material.clips, numbers, np.zeros_like(numbers), frames)
+            raw[numbers] = codec.posterior(mel.to(self.device))[0].cpu().numpy()
+        return raw
+
+    def _store(self, raw: NDArray[np.float32]) -> None:
+        codec, material = self.averages["codec"], self.material
+        assert isinstance(codec, Codec)
+        latents = material.derive("latents", raw.shape)
         latents[:] = (raw - codec.centre.cpu().numpy()) / codec.spread.cpu().numpy()
         latents.flush()
         material.derive_done("latents")
+
+    def _scores(self) -> dict[str, float]:
+        codec, material = self.averages["codec"], self.material
+        assert isinstance(codec, Codec)
+        frames = material.clips.n_frames
         scores = {}
         for name, store, first in (
             ("clips", material.clips, material.n_train),

@@ -125,18 +125,23 @@ class EncoderStage(Stage):
         vectors: Tensor = self.averages["audio"](mel.to(self.device))
         return vectors.cpu()
 
+    def derive(self) -> None:
+        """Embed every window of the clips (encoder only)."""
+        if self.name != "encoder":
+            return
+        material = self.material
+        shape = (len(material.clips), len(WINDOW_STARTS), EMBEDDING_DIM)
+        vectors = material.derive("vectors", shape)
+        for number in range(len(material.clips)):
+            vectors[number] = self.embed(_windows(material, number)).numpy()
+        vectors.flush()
+        material.derive_done("vectors")
+
     @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
         """Embed every window of the clips (encoder only); score on sounds never trained on."""
+        self.derive()
         material = self.material
-        if self.name == "encoder":
-            vectors = material.derive(
-                "vectors", (len(material.clips), len(WINDOW_STARTS), EMBEDDING_DIM)
-            )
-            for number in range(len(material.clips)):
-                vectors[number] = self.embed(_windows(material, number)).numpy()
-            vectors.flush()
-            material.derive_done("vectors")
         held = np.array(material.held_out)
         mel = mel_batch(material.clips, held, np.full(len(held), 128), WINDOW)
         sounds = torch.cat([self.embed(part) for part in torch.split(mel, 64)])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from calibration.training.checkpoint import load_tensors, load_weights
+from calibration.training.checkpoint import START, load_tensors, load_weights
 from calibration.training.loop import Stage, autocast
 from calibration.training.material import FACTORS, WINDOW, WINDOW_STARTS, Material
 from calibration.training.settings import GeneratorSettings, TrainingSettings
@@ -154,7 +154,11 @@ class GeneratorStage(Stage):
         self.options = run.generator
         self.material = material
         self.run_folder = out
-        self.train_network("denoiser", make_denoiser(run.size))
+        denoiser = make_denoiser(run.size)
+        if (out / "generator" / START).exists():
+            tensors, _ = load_tensors(out / "generator" / START)
+            load_weights(denoiser, tensors, "denoiser")
+        self.train_network("denoiser", denoiser)
         if run.compiled:
             _need_compiler(run.device)
             # For each length by itself: shapes that are left open make it slower than it was.

@@ -132,6 +132,9 @@ class Stage:
         """Do one step, numbered from 0; return the losses by name (floats or 0-d tensors)."""
         raise NotImplementedError
 
+    def derive(self) -> None:
+        """Store what later stages take from the averaged weights, if there is anything."""
+
     def finish(self, out: Path) -> dict[str, float]:
         """Do what follows the last step (statistics, derived data); return scores by name."""
         raise NotImplementedError

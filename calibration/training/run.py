@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from calibration.json_values import json_values
+from calibration.training.begun import begin_from
 from calibration.training.card import model_card
 from calibration.training.checkpoint import FINAL, read_note
 from calibration.training.loop import Progress, Stage, need_device, train_stage
@@ -37,6 +38,7 @@ def train(
     resume: bool = False,
     budget_min: float | None = None,
     workers: int = 1,
+    begin: Path | None = None,
     stop: Event | None = None,
     progress: Callable[[Progress], None] | None = None,
     every_s: float = 20.0,
@@ -57,6 +59,8 @@ def train(
         Minutes after which everything is saved and left.
     workers : int
         Processes that render sounds.
+    begin : Path, optional
+        Exported generator to begin from; see `calibration.training.begun`.
     stop : Event, optional
         When set, everything is saved and left.
     progress : callable, optional
@@ -71,7 +75,9 @@ def train(
     Raises
     ------
     SettingError
-        If a stage is unknown.
+        If a stage is unknown, or the generator to begin from is of another size.
+    BundleError
+        If the generator to begin from cannot be read.
     FileError
         If the folder holds another run, or a run and `resume` is not asked for, or cannot be
         written.
@@ -97,10 +103,16 @@ def train(
         prepare_sounds(run, out, workers=workers, progress=rendered)
     together.wait()
     material = Material(run, out)
+    if begin is not None:
+        if together.first:
+            begin_from(
+                begin, run, material, out, stage=lambda name: make_stage(name, run, material, out)
+            )
+        together.wait()
     for name in stages:
         folder = out / name
         if (folder / FINAL).exists():
-            if not resume:
+            if not resume and read_note(folder / FINAL).get("begun_from") is None:
                 raise FileError(f"{folder} is trained. Resume the run, or give another folder.")
             _log.info("Stage '%s' is done.", name)
             continue

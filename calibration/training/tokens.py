@@ -62,7 +62,7 @@ class TokensStage(Stage):
         return {"whole" if whole else "hidden": loss}
 
     @torch.no_grad()
-    def finish(self, out: Path) -> dict[str, float]:
+    def derive(self) -> None:
         """Store the tokens of all windows, averaged over bands as the denoiser takes them."""
         net, material = self.averages["autoencoder"], self.material
         assert isinstance(net, MaskedAutoencoder)
@@ -75,6 +75,13 @@ class TokensStage(Stage):
             tokens[number] = made.unflatten(1, (_STEPS, BANDS)).mean(2).cpu().numpy()
         tokens.flush()
         material.derive_done("tokens")
+
+    @torch.no_grad()
+    def finish(self, out: Path) -> dict[str, float]:
+        """Store the tokens of all windows; score the copies."""
+        self.derive()
+        net, material = self.averages["autoencoder"], self.material
+        assert isinstance(net, MaskedAutoencoder)
         numbers = np.arange(material.n_train, min(material.n_train + 130, len(material.clips)))
         mel = mel_batch(material.clips, numbers, np.full(len(numbers), 128), WINDOW)
         copies = net.decode(net(mel.to(self.device))).cpu()

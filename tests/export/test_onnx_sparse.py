@@ -58,10 +58,14 @@ def test_the_sparse_form_equals_the_product_with_dense_weights(
     )
     x = np.random.default_rng(seed + 1).standard_normal((1, n_features)).astype(np.float32)
     out = open_runner(path).run({"features": x})["embedding"]
-    expected = x.astype(np.float64) @ dense(indices, values, n_features) + bias
+    weights = dense(indices, values, n_features)
+    expected = x.astype(np.float64) @ weights + bias
+    # Rounding is of the size of what is added up, though the sum, or its norm, may be small.
+    rounding = 1e-6 * max(1.0, (np.abs(x) @ np.abs(weights) + np.abs(bias)).max())
     if normalise:
+        rounding /= np.linalg.norm(expected)
         expected /= np.linalg.norm(expected)
-    np.testing.assert_allclose(out, expected, atol=1e-6 * max(1.0, np.abs(expected).max()))
+    np.testing.assert_allclose(out, expected, rtol=0, atol=rounding)
 
 
 def test_of_a_whole_cortex_it_keeps_two_megabytes(tmp_path: Path) -> None:

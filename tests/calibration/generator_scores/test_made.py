@@ -9,13 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from calibration.generator_scores.makers import Make, decode, encode, make_streams, make_windows
-from calibration.generator_scores.networks import Trained, open_trained
+from calibration.generator_scores.networks import Trained, open_trained, scores_folder
 from calibration.generator_scores.real import RealSounds, real_sounds
 from calibration.generator_scores.scorers import OnnxScorer, TorchScorer, mel_windows
 from calibration.generator_scores.shards import scored_shards
 from models.errors import FileError, SettingError
 from models.nets.stretch import GeneratorNets, TorchGenerator
 from tests.calibration.generator_scores.training_folder import write_training
+
+_SHIPPED = Path(__file__).parents[3] / "calibration" / "generators" / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,21 @@ def test_a_run_without_its_last_stages_opens_without_them(tmp_path: Path) -> Non
         make_windows(found, vectors(1), Make("student", 1), seed=0)
     with pytest.raises(FileError):
         open_trained(tmp_path / "nothing")
+
+
+def test_an_exported_generator_opens_as_a_run_without_its_teacher() -> None:
+    found = open_trained(_SHIPPED)
+    assert found.teacher is None
+    assert found.vocoder is not None
+    assert found.student is not None
+    sound = make_windows(found, vectors(1), Make("student", 1), seed=0)[0]
+    assert float(np.abs(sound).max()) > 1e-3
+    # Its files may lie where nothing is to be written.
+    assert scores_folder(_SHIPPED) == Path("out/generator_scores")
+
+
+def test_scores_of_a_run_are_kept_beside_it(tmp_path: Path) -> None:
+    assert scores_folder(tmp_path / "run") == tmp_path / "generator_scores"
 
 
 def test_windows_depend_on_condition_and_seed_and_on_nothing_else(trained: Trained) -> None:
