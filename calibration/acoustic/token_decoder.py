@@ -58,7 +58,8 @@ def load_token_decoder(run_folder: Path) -> SmallTokenDecoder:
     Raises
     ------
     FileError
-        If the stage `tokens` has not been trained there.
+        If the stage `tokens` has not been trained there, or was taken from an exported generator,
+        which holds no such decoder.
     """
     path = run_folder / "tokens" / "final.safetensors"
     if not path.exists():
@@ -67,7 +68,13 @@ def load_token_decoder(run_folder: Path) -> SmallTokenDecoder:
             "features and mel off (perceptual_weight, mel_weight)."
         )
     network = MaskedAutoencoder()
-    tensors, _ = load_tensors(path)
+    tensors, note = load_tensors(path)
+    if note.get("begun_from") is not None:
+        raise FileError(
+            f"The tokens of {run_folder} were taken from an exported generator, which holds no "
+            "decoder of tokens. Turn the losses on features and mel off (perceptual_weight, "
+            "mel_weight), or train the stage 'tokens' in a folder of its own."
+        )
     load_weights(network, tensors, "autoencoder")
     with torch.no_grad():
         return SmallTokenDecoder(network.eval().requires_grad_(False))

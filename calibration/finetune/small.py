@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from calibration.acoustic.network import AcousticTransformer
 from calibration.acoustic.settings import AcousticSettings
 from calibration.finetune.conditions import Conditions
+from calibration.finetune.continued import continued, random_firsts
 from calibration.finetune.settings import FinetuneSettings
 from calibration.finetune.stage import BrainStage
 from calibration.finetune.windows import BrainWindows
-from calibration.training.generator import FADE
 from calibration.training.loop import autocast
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
 from models.nets.dit import Denoiser, frame_tokens
-from models.stretch import TOKEN_FRAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +85,7 @@ class SmallFinetune(BrainStage):
         rows = rng.choice(self.train_rows, self.batch)
         conditions = self.conditions(rows, rng)
         n_new = int(rng.choice(self._lengths))
-        given = self.given(rows, conditions, n_new, rng, switched=self.options.switched)
+        given = self.given(rows, conditions, n_new, rng, switched=True)
         vector, tokens = self.dropped(len(rows), rng)
         given["condition"] = given["condition"] * vector[:, None]
         given["tokens"] = given["tokens"] * tokens[:, None, None]
@@ -99,7 +98,7 @@ class SmallFinetune(BrainStage):
         n_new: int,
         rng: np.random.Generator,
         *,
-        switched: float = 0.0,
+        switched: bool = False,
     ) -> dict[str, Tensor]:
         """Return what the denoiser is given for windows beside its noisy latents.
 
@@ -111,16 +110,24 @@ class SmallFinetune(BrainStage):
         n_new : int
             Frames to make, from a random step of tokens on.
         rng : numpy.random.Generator
-        switched : float
-            Share that goes on from another sound.
+        switched : bool
+            Whether a share goes on from another sound.
         """
-        firsts = self._firsts(len(rows), n_new, rng)
-        x, known = self._windows(rows, firsts, n_new, rng, switched=switched)
+        firsts = random_firsts(self.windows, len(rows), n_new, rng)
+        made = continued(
+            self.windows,
+            rows,
+            firsts,
+            n_new,
+            options=self.options,
+            rng=rng,
+            others=self.train_rows if switched else None,
+        )
         return {
             "condition": conditions.vector,
             "tokens": self._words(conditions.tokens, firsts, n_new),
-            "clean": x,
-            "known": known,
+            "clean": torch.from_numpy(made.latents).to(self.device),
+            "known": torch.from_numpy(made.known).to(self.device),
         }
 
     def held_out_loss(self) -> float:
@@ -143,47 +150,6 @@ class SmallFinetune(BrainStage):
                 total += float(loss.sum())
                 count += len(part)
         return total / count
-
-    def _firsts(self, n: int, n_new: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the first new frame of each window, from its stretch on; whole steps of tokens."""
-        places = (self.windows.frames - n_new) // TOKEN_FRAMES + 1
-        return np.asarray(rng.integers(0, places, n) * TOKEN_FRAMES, np.int64)
-
-    def _windows(
-        self,
-        rows: NDArray[np.int64],
-        firsts: NDArray[np.int64],
-        n_new: int,
-        rng: np.random.Generator,
-        *,
-        switched: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
-        """Return latents (batch, 32 + n_new, 32) and which frames are known.
-
-        As the generator learnt it: most windows go on from known frames, some of those from fewer
-        than 32, as a stream that has just begun; of what lies before the clip nothing is known. A
-        share goes on from another sound, as after a change of what is decoded.
-        """
-        n = len(rows)
-        pairs = zip(rows.tolist(), firsts.tolist(), strict=True)
-        x = np.stack([self.windows.latents[row, at : at + PREFIX + n_new] for row, at in pairs])
-        most = np.minimum(self.windows.n_known[rows] + firsts, PREFIX)
-        full = rng.uniform(size=n) < 0.6
-        lengths = np.where(full, most, rng.integers(0, PREFIX + 1, n).clip(max=most))
-        without = rng.uniform(size=n) >= self.options.prefixed
-        lengths[without] = 0
-        other = np.flatnonzero((rng.uniform(size=n) < switched) & ~without)
-        if len(other):
-            ends = self.windows.latents[rng.choice(self.train_rows, len(other)), -PREFIX - 2 :]
-            x[other, :PREFIX] = ends[:, :PREFIX]
-            for k, share in enumerate(FADE):
-                new = share * x[other, PREFIX + k] + (1.0 - share) * ends[:, PREFIX + k]
-                x[other, PREFIX + k] = new
-            lengths[other] = PREFIX
-        known = np.zeros((n, PREFIX + n_new), np.float32)
-        known[:, :PREFIX] = np.arange(PREFIX) >= PREFIX - lengths[:, None]
-        latents = torch.from_numpy(np.asarray(x, np.float32))
-        return latents.to(self.device), torch.from_numpy(known).to(self.device)
 
     def _words(self, tokens: Tensor, firsts: NDArray[np.int64], n_new: int) -> Tensor:
         """Return tokens per frame: zeros for the known part, as in training."""

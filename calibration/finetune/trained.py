@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from calibration.embedders.base import WindowEmbedder, even_starts
 from calibration.generated.networks import MelNetwork, generator_mel
 from calibration.training.checkpoint import load_tensors, load_weights, weights_digest
+from export.generator_files import CARD_FILE
 from models.errors import FileError
 from models.nets.codec import FRAMES_PER_LATENT, Codec
 from models.nets.dit import Denoiser
@@ -149,6 +150,11 @@ class RunEmbedder(WindowEmbedder):
 
 def _final(folder: Path, stage: str) -> dict[str, Any]:
     path = folder / stage / "final.safetensors"
+    if (folder / CARD_FILE).is_file():
+        raise FileError(
+            f"{folder} is an exported generator, expected the folder of a training run. Begin one "
+            f"from it: hearback train generator --from {folder} --out trained"
+        )
     if not path.is_file():
         raise FileError(
             f"{folder} lacks the trained stage '{stage}'. Give the folder of a training run, or "

@@ -12,7 +12,7 @@ from calibration.acoustic.network import AcousticTransformer
 from calibration.acoustic.selection import train_selected
 from calibration.finetune.few_steps import FewSteps
 from calibration.finetune.settings import FewStepSettings, FinetuneSettings
-from calibration.finetune.small import PREFIX, SmallFinetune
+from calibration.finetune.small import SmallFinetune
 from calibration.finetune.windows import BrainWindows
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
@@ -118,34 +118,6 @@ def test_shares_are_as_asked_for_and_never_hold_for_what_is_checked(windows: Bra
     vector, tokens = stage.dropped(4000, np.random.default_rng(1))
     assert float(1 - vector.mean()) == pytest.approx(0.15, abs=0.03)
     assert float(1 - tokens.mean()) == pytest.approx(0.30, abs=0.03)
-
-
-def test_windows_go_on_from_known_frames_and_know_nothing_before_the_clip(
-    windows: BrainWindows,
-) -> None:
-    stage = _stage(windows)
-    rows = np.resize(stage.train_rows, 2000)
-    rng = np.random.default_rng(0)
-    x, known = stage._windows(rows, np.zeros(len(rows), np.int64), 8, rng)
-    lengths = known.sum(1).numpy()
-    assert x.shape == (2000, PREFIX + 8, 32)
-    assert np.all(lengths <= windows.n_known[rows])
-    assert float(known[:, PREFIX:].max()) == 0
-    some = windows.n_known[rows] > 0
-    assert np.mean(lengths[some] > 0) == pytest.approx(0.8, abs=0.06)
-
-
-def test_a_share_goes_on_from_another_sound(windows: BrainWindows) -> None:
-    stage = _stage(windows)
-    rows = np.resize(stage.train_rows, 2000)
-    firsts = np.zeros(len(rows), np.int64)
-    x, known = stage._windows(rows, firsts, 8, np.random.default_rng(0), switched=0.25)
-    own = torch.from_numpy(windows.latents[rows])
-    moved = (x[:, :PREFIX] != own[:, :PREFIX]).flatten(1).any(1)
-    assert float(moved.float().mean()) == pytest.approx(0.2, abs=0.03)
-    assert torch.all(known[moved].sum(1) == PREFIX)
-    assert torch.equal(x[:, PREFIX + 2 :], own[:, PREFIX + 2 :])
-    assert torch.equal(x[~moved], own[~moved])
 
 
 def test_the_few_step_student_comes_nearer_to_where_the_tuned_paths_end(

@@ -11,6 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from calibration.acoustic.token_decoder import load_token_decoder
+from calibration.finetune.trained import TrainedParts
+from calibration.training.begun import begin_from
 from calibration.training.card import card_fields, model_card
 from calibration.training.checkpoint import load_tensors
 from calibration.training.material import Material, mel_batch, prepare_sounds
@@ -84,9 +87,15 @@ def test_it_goes_on_without_being_told_again_and_the_card_says_where_it_began(be
     assert "10000 steps, taken as it was" in page
 
 
-def test_other_classes_of_sounds_get_a_judge_of_their_own(tmp_path: Path) -> None:
-    from calibration.training.begun import begin_from
+def test_what_an_exported_generator_does_not_hold_is_not_made_up(begun: Path) -> None:
+    with pytest.raises(FileError, match="holds no decoder of tokens"):
+        load_token_decoder(begun)
+    with pytest.raises(FileError, match=r"train generator --from .*tiny --out trained"):
+        TrainedParts(_SHIPPED)
+    assert TrainedParts(begun).distilled() is None
 
+
+def test_other_classes_of_sounds_get_a_judge_of_their_own(tmp_path: Path) -> None:
     material = prepare_sounds(_RUN, tmp_path)
     material.labels = ("birds", "bees")
     begin_from(
