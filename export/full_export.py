@@ -17,6 +17,7 @@ from export.generator_files import GeneratorCard, GraphEntry, StateEntry
 from export.generator_folder import Checks, Precision, finish_folder, replaced_folder
 from export.npy import write_npy
 from export.stretch_models import save_stretches
+from export.tuned_checkpoint import TunedCheckpoint
 from models.errors import FileError
 from models.nets.full.generator import FullGenerator
 from models.nets.full.published import FamilyName
@@ -65,6 +66,7 @@ def export_full(
     sampler: str = "ddim",
     text: NDArray[np.float32] | None = None,
     precision: Precision = "fp32",
+    tuned: TunedCheckpoint | None = None,
     overwrite: bool = False,
     checks: Checks | None = None,
 ) -> GeneratorCard:
@@ -85,6 +87,8 @@ def export_full(
     stretches : sequence of int
         Lengths that it will make.
     precision : {"fp32", "fp16"}
+    tuned : TunedCheckpoint, optional
+        What the checkpoint says of its tuning to a brain; the card says it too.
     overwrite : bool
         Replace a generator that is there.
     checks : Checks, optional
@@ -145,6 +149,7 @@ def export_full(
             silence=tuple(float(value) for value in reference.silence.ravel()),
             licence=licence,
             constants=constants,
+            about={} if tuned is None else {"recipe": {"tuned": tuned.to_json()}},
         )
         return finish_folder(
             folder, card, list(first.values()), figures, reference=reference, checks=checks

@@ -98,6 +98,7 @@ def export_networks(
             checks=checks,
         )
     from export.full_export import checkpoint_family, export_full
+    from export.tuned_checkpoint import read_tuned_checkpoint
     from models.nets.full.loaders import load_full_generator
 
     if teacher:
@@ -111,6 +112,7 @@ def export_networks(
         steps=4 if steps is None else steps,
         text=None if text is None else _text(text),
         precision=precision,
+        tuned=read_tuned_checkpoint(folder),
         overwrite=overwrite,
         checks=checks,
     )

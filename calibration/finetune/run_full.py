@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,10 @@ from calibration.finetune.outcome import BrainReport, finish, network_of
 from calibration.finetune.settings import FullSettings
 from calibration.finetune.teach import ConvertStage
 from calibration.finetune.windows import BrainWindows
+from calibration.training.checkpoint import weights_digest
 from calibration.training.loop import train_stage
+from calibration.whole_file import write_whole
+from export.tuned_checkpoint import NOTE_FILE, TunedCheckpoint
 from models.errors import FileError, SettingError
 from models.frontends.audioldm import AudioLdmMel
 from models.nets.full.generator import FullGenerator
@@ -92,7 +96,17 @@ def tune_full(job: BrainJob) -> BrainReport | None:
         if not train_stage(teach, out / "convert", **job.ways):
             return None
         tuned = teach.converted()
-    save_checkpoint(tuned.cpu(), out / "checkpoint")
+    tuned = tuned.cpu()
+    save_checkpoint(tuned, out / "checkpoint")
+    note = TunedCheckpoint(
+        weights_digest(tuned.denoiser.state_dict()),
+        prepared.trained_on,
+        pooling=None if decoder is None else full.pooling,
+        fill=None if decoder is None else full.fill,
+        last_blocks=None if decoder is None else full.last_blocks,
+    )
+    data = (json.dumps(note.to_json(), indent=1) + "\n").encode()
+    write_whole(out / "checkpoint" / NOTE_FILE, data)
     report, _ = finish(job, prepared, decoder, stage, tokens=tokens, scores=scores)
     return replace(report, licence=loaded.licence)
 

@@ -25,7 +25,7 @@ from calibration.generated.conditions import (
 from calibration.generated.drawn_clips import clip_notes, drawn_clips
 from calibration.generated.end_checks import check_chain, check_target
 from calibration.generated.folder import generator_folder
-from calibration.generated.full_tokens import EnteringTokens, token_source
+from calibration.generated.full_tokens import EnteringTokens, check_entering, token_source
 from calibration.generated.judge import make_judge
 from calibration.generated.scores import GeneratedScores
 from calibration.generated.scoring import HeldOut, SoundScoring, score_generated
@@ -195,6 +195,7 @@ class GeneratorEnd:
                 "nothing that makes acoustic tokens of sounds: say --tokens audiomae:FILE "
                 "(AudioMAE's weights; generator.tokens in a file of settings)."
             )
+        check_entering(choice, self.generator.card)
         source = token_source(choice.tokens, last_blocks=choice.last_blocks)
         return source, EnteringTokens(family, pooling=choice.pooling, fill=choice.fill)
 

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.acoustic.targets import AudioMaeTokens, GeneratorTokens, TokenSource
+from calibration.config import GeneratorChoice
 from calibration.embedders import make_embedder
 from calibration.generated.folder import generator_folder
+from calibration.generated.tuned_record import tuned_in_card
+from export.generator_files import GeneratorCard
 from models.errors import SettingError
 from models.stretch import TOKEN_DIM
 
-__all__ = ["EnteringTokens", "token_source"]
+__all__ = ["EnteringTokens", "check_entering", "token_source"]
 
 
 def token_source(spec: str, *, last_blocks: int = 1) -> TokenSource:
@@ -52,6 +55,24 @@ def token_source(spec: str, *, last_blocks: int = 1) -> TokenSource:
             f"A generator takes tokens of {TOKEN_DIM} values, and {spec!r} gives {embedder.dim}."
         )
     return AudioMaeTokens(embedder.encoder, last_blocks=last_blocks)  # type: ignore[attr-defined]
+
+
+def check_entering(choice: GeneratorChoice, card: GeneratorCard) -> None:
+    """Check that tokens will enter a tuned checkpoint as they did when it was tuned.
+
+    Raises
+    ------
+    SettingError
+        If they would enter otherwise.
+    """
+    told = tuned_in_card(card)
+    for name in ("pooling", "fill", "last_blocks"):
+        here, then = getattr(choice, name), told.get(name)
+        if then is not None and then != here:
+            raise SettingError(
+                f"The checkpoint was tuned with {name} = {then!r}, and generator.{name} is "
+                f"{here!r}. Set it to {then!r}."
+            )
 
 
 class EnteringTokens:

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.generated.tuned_record import tuned_in_card
 from export.convert import convert_generator
 from export.full_export import checkpoint_family, export_full
 from export.generator import open_generator
 from export.generator_folder import Checks
 from export.parity import relative_error, run_stream
 from export.sources import kind_of
+from export.tuned_checkpoint import TunedCheckpoint
 from models.errors import SettingError
 from models.nets.full.loaders import load_full_generator
 from models.nets.full.published import FamilyName
@@ -20,6 +22,7 @@ from models.nets.full.stretches import FullTorchGenerator
 from tests.models.nets.full.tiny import NAMES, shallow_generator, tiny_generator, with_room
 
 CHECKS = Checks(conditions=5, streams=1)
+_TUNED = TunedCheckpoint("ab" * 16, ("cd" * 16,))
 
 
 @pytest.mark.slow
@@ -48,11 +51,13 @@ def test_a_checkpoint_exports_with_parity_behind_the_same_call(
         folder,
         name="shallow",
         licence="for tests",
+        tuned=_TUNED if told else None,
         checks=CHECKS,
         **options,  # type: ignore[arg-type]
     )
     assert card.parity["failed"] == []
     assert bool(card.constants) is (family == "audioldm2")
+    assert tuned_in_card(card) == (_TUNED.to_json() if told else {})
     assert {"single.4.denoiser.relative_l2", "single.4.vocoder.relative_l2"} <= set(
         card.parity["figures"]
     )

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from calibration.finetune.cli import register
 from calibration.training.checkpoint import load_tensors, load_weights
 from export.runtime import open_runner
+from export.tuned_checkpoint import read_tuned_checkpoint
 from models.nets.full.random_weights import save_checkpoint
 from models.nets.sizes import make_denoiser
 from tests.calibration.finetune.training import OPTIONS, write_recordings, write_training
@@ -106,3 +107,7 @@ batch = 2
     said = json.loads((out / "brain.json").read_text("utf-8"))
     assert said["parity"] is None
     assert "NC" in said["licence"]
+    note = read_tuned_checkpoint(out / "checkpoint")
+    assert note is not None
+    assert note.trained_on
+    assert note.pooling is None  # no tokens enter it
