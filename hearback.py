@@ -99,6 +99,10 @@ LanFlag = Annotated[
     bool,
     typer.Option("--lan", help="Look for LSL streams in the whole network, not on this machine."),
 ]
+RealtimeFlag = Annotated[
+    bool,
+    typer.Option("--realtime", help="Come before all ordinary programs of the machine (Linux)."),
+]
 SeedOption = Annotated[
     int | None, typer.Option(help="Of the generator's noise; default: the bundle's.")
 ]
@@ -309,12 +313,16 @@ def live(
         Path | None, typer.Option(help="TOML file with these and more settings.")
     ] = None,
     lan: LanFlag = False,
+    realtime: RealtimeFlag = False,
     json_: JsonFlag = False,
 ) -> None:
     """Run a live session: sound, feedback, recording. Space pauses, a aborts, q ends."""
     from stream.config import make_live_settings
     from stream.live import run_live
+    from stream.priority import ask_for_real_time
 
+    if realtime:
+        ask_for_real_time()
     settings = make_live_settings(
         config,
         bundle=bundle,
@@ -396,6 +404,7 @@ def demo(
         Path | None,
         typer.Option(help="Folder of demo bundles; default: those that come along."),
     ] = None,
+    realtime: RealtimeFlag = False,
     json_: JsonFlag = False,
 ) -> None:
     """Hear it work: a simulated listener in a second process, decoded live over LSL.
@@ -403,7 +412,10 @@ def demo(
     Left: what the listener hears. Right: what is decoded from the simulated brain, both in step.
     """
     from calibration.demo import DemoSettings, run_demo
+    from stream.priority import ask_for_real_time
 
+    if realtime:
+        ask_for_real_time()
     settings = DemoSettings(
         modality=modality,
         chain=chain,

@@ -26,6 +26,7 @@ from calibration.listener_eeg import EEG_CHANNELS, EegListener
 from calibration.runs import Run
 from calibration.stimuli import StimulusSequence, stimulus_sequence
 from models.errors import SettingError, SourceError
+from stream.priority import be_ordinary
 from stream.recordings import RecordedMarkers, RecordedSignal, Recording, Segment
 
 __all__ = [
@@ -258,6 +259,7 @@ class ListenerProcess:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a listener whose settings are one JSON object; end when standard input closes."""
+    be_ordinary()  # it stands for another machine, and must not keep the sound waiting
     parser = argparse.ArgumentParser(prog="python -m calibration.listener", description=__doc__)
     parser.add_argument("settings", help='JSON, e.g. {"modality": "eeg", "seconds": 60}')
     values = json.loads(parser.parse_args(arguments).settings)

@@ -1,7 +1,8 @@
 """The `kill` fault: a sender in a process of its own that really dies, and another that goes on.
 
-The next sender is started early and reads the recording while the first still sends, so that it is
-back after exactly as long as the fault says. Nothing tells liblsl that the first one is to die.
+The next sender is started early and reads the recording before the first begins, later ones while
+the one before still sends, so that it is back after exactly as long as the fault says. Nothing
+tells liblsl that the first one is to die.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Outcome:
 class _Child:
     process: Any
     pipe: Connection
+    is_ready: bool = False  # has said so
 
 
 def replay_killed(
@@ -73,9 +75,12 @@ def replay_killed(
     try:
         for kill in [*plan.kills(), None]:
             child = children[-1]
-            _expect(child, "ready", stop, timeout_s=_READY_S)
+            _wait_ready(child, stop)
+            if t0 is None and kill is not None:  # nothing is sent yet: there is time
+                children.append(_start(context, settings, ids, counts))
+                _wait_ready(children[-1], stop)
             child.pipe.send((t0, resume_at))
-            if kill is not None:
+            if t0 is not None and kill is not None:
                 children.append(_start(context, settings, ids, counts))
             while True:
                 deadline = None if kill is None or t0 is None else t0 + kill.at_s / settings.speed
@@ -143,10 +148,13 @@ def _receive(
     return None
 
 
-def _expect(child: _Child, word: str, stop: threading.Event, *, timeout_s: float) -> None:
-    message = _receive(child, stop, timeout_s)
-    if not stop.is_set() and (message is None or message[0] != word):
-        raise SourceError(f"The sender was not ready within {timeout_s:g} s. Start it again.")
+def _wait_ready(child: _Child, stop: threading.Event) -> None:
+    if child.is_ready:
+        return
+    message = _receive(child, stop, _READY_S)
+    if not stop.is_set() and (message is None or message[0] != "ready"):
+        raise SourceError(f"The sender was not ready within {_READY_S:g} s. Start it again.")
+    child.is_ready = True
 
 
 def _end(child: _Child) -> None:

@@ -45,6 +45,9 @@ def bench(
         float, typer.Option(help="Sound that waits when the next stretch is begun, s.")
     ] = 0.06,
     warm_up_s: Annotated[float, typer.Option(help="Before anything is timed, s.")] = 5.0,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Come before all ordinary programs (Linux).")
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Time the full-size architectures instead.")
     ] = False,
@@ -74,6 +77,10 @@ def bench(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object last.")] = False,
 ) -> None:
     """Measure how soon a changed condition is heard, and whether sound ever runs out."""
+    if realtime:
+        from stream.priority import ask_for_real_time
+
+        ask_for_real_time()
     if full:
         if bundle is not None or not random_weights:
             from models.errors import SettingError

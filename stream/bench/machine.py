@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from stream.priority import is_real_time
+
 __all__ = ["describe_machine", "load_average", "resident_mb"]
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -30,6 +32,7 @@ def describe_machine(packages: tuple[str, ...] = ("numpy", "onnxruntime")) -> di
         "cores": _cores(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "realtime": is_real_time(),
         "packages": {},
     }
     try:

@@ -38,7 +38,7 @@ def bench_tables(values: dict[str, Any]) -> list[RenderableType]:
         f"stretches of {values['stretch_s']:g} s, {values['provider']}, {values['threads']} "
         f"thread(s); {machine['cpu']}, {machine['cores']} cores, load "
         f"{_load(values['load'].get('before'))} before and {_load(values['load'].get('after'))} "
-        "after"
+        f"after{', real-time priority' if machine['realtime'] else ''}"
     )
     stamps = Table(title="From the condition, ms", title_justify="left")
     for column in ("", "p50", "p95", "p99", "max", "n"):
