@@ -50,7 +50,7 @@ def test_who_may_not_have_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(priority.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "SCHED_RR", 2, raising=False)
     monkeypatch.setattr(os, "sched_param", int, raising=False)
     monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
@@ -59,7 +59,7 @@ def test_who_may_not_have_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priority.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert not priority.is_real_time()
     with pytest.raises(SettingError, match="needs Linux"):
         priority.ask_for_real_time()
