@@ -43,7 +43,7 @@ def bench(
     threads: Annotated[int, typer.Option(help="Of the CPU.")] = 1,
     ring_s: Annotated[
         float, typer.Option(help="Sound that waits when the next stretch is begun, s.")
-    ] = 0.06,
+    ] = 0.1,
     warm_up_s: Annotated[float, typer.Option(help="Before anything is timed, s.")] = 5.0,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Come before all ordinary programs (Linux).")

@@ -17,7 +17,7 @@ from stream.bench.busy import busy_cores
 from stream.bench.changed import changed_after_s
 from stream.bench.compute import ComputeTimes, time_changes, time_stretches, warm_up
 from stream.bench.machine import describe_machine, load_average, resident_mb
-from stream.bench.running import RunningTimes, run_stream
+from stream.bench.running import RING_S, RunningTimes, run_stream
 from stream.bench.spread import Spread, spread_ms
 from stream.bench.subject import Subject, open_subject, random_conditions, stretch_frames
 
@@ -39,7 +39,7 @@ class BenchSettings:
     minutes: float | None = None  # of the running stream; None: as long as the changes take
     busy: bool = False  # again with a busy job on each core
     threads: int = 1
-    ring_s: float = 0.06
+    ring_s: float = RING_S
     warm_up_s: float = 5.0
     seed: int = 0
 

@@ -1,7 +1,7 @@
 """A changed condition in a running stream: it waits for a stretch to end, and for what is queued.
 
-A sink asks for blocks at the pace of a device. A stretch is made when no more than the ring (a few
-hundredths of a second) of sound still waits, with the newest condition there is then.
+A sink asks for blocks at the pace of a device. A stretch is made when no more than the ring (a
+tenth of a second) of sound still waits, with the newest condition there is then.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from stream.messages import Played
 from stream.playback import Player
 from stream.sinks import NullSink
 
-__all__ = ["RunningTimes", "run_stream"]
+__all__ = ["RING_S", "RunningTimes", "run_stream"]
 
 Progress = Callable[[str, float, float], None]
 
+# As much as a change within 250 ms (p95) leaves room for: what waits is what a stall may last.
+RING_S = 0.1
 _BLOCK_S = 0.005
 _FADE_S = 0.005
 _LEAST_RING_S = 0.02
@@ -90,7 +92,7 @@ def run_stream(
     n: int | None,
     seconds: float | None,
     rng: np.random.Generator,
-    ring_s: float = 0.06,
+    ring_s: float = RING_S,
     changed_after_s: float = 0.0,
     progress: Progress | None = None,
 ) -> RunningTimes:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from models.errors import SettingError
 from models.stretch import GeneratorInput
+from stream.bench.cli import bench
 from stream.bench.compute import time_changes, time_stretches, warm_up
-from stream.bench.running import _handed_at, run_stream
+from stream.bench.run import BenchSettings
+from stream.bench.running import RING_S, _handed_at, run_stream
 from stream.bench.subject import Subject
 from stream.messages import Played
 from tests.stream.generators import ToneGenerator, pitched
@@ -72,3 +77,8 @@ def test_samples_are_found_in_the_block_that_took_them() -> None:
     assert at(1, 79) == 4.0
     assert np.isnan(at(1, 80))
     assert np.isnan(at(2, 0))
+
+
+def test_the_command_fills_the_ring_as_the_measurement_does() -> None:
+    ring = inspect.signature(bench).parameters["ring_s"].default
+    assert ring == RING_S == BenchSettings(Path()).ring_s
