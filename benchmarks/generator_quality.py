@@ -131,20 +131,29 @@ def main() -> None:
     }
     if "fidelity" in args.only or "conditions" in args.only:
         rows = _compared(work, detail)
+    sections: dict[str, list[dict[str, Any]]] = {}
     if "errors" in args.only:
-        detail["errors"] = _errors(work).to_json()
+        curve = _errors(work)
+        sections["What is left of a condition that was given with an error (cosine r)"] = [
+            {"r": r, "cosine to what was meant": cosine, "right class": accuracy}
+            for r, cosine, accuracy in zip(curve.r, curve.cosine, curve.accuracy, strict=True)
+        ]
     if "identity" in args.only:
-        detail["identity"] = _identity(work)
+        title = (
+            "Known again among ten: from noise (strength 1), begun from what was found, found (0)"
+        )
+        sections[title] = _identity(work)
     settings = {key: str(value) for key, value in vars(args).items() if key not in _PATHS}
-    title = "What the generator makes: few steps against many, by encoders that score only" + (
+    heading = "What the generator makes: few steps against many, by encoders that score only" + (
         "" if work.trained.vocoder is not None else " (no vocoder trained: Griffin-Lim)"
     )
     write_results(
         args.out,
-        title=title,
+        title=heading,
         settings=settings,
         before=before,
         rows=json_values(rows),
+        sections=json_values(sections),
         detail=json_values(detail),
     )
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -117,15 +118,19 @@ def write_results(
     settings: dict[str, Any],
     before: dict[str, Any],
     rows: list[Any],
+    sections: Mapping[str, list[dict[str, Any]]] | None = None,
     detail: Any = None,
 ) -> None:
-    """Write benchmarks/results/NAME.json and NAME.md, and print the table.
+    """Write benchmarks/results/NAME.json and NAME.md, and print the tables.
 
-    `detail` is what the table has no room for; it stands in the JSON file only.
+    `sections` are further tables by their titles; `detail` is what tables have no room for, it
+    stands in the JSON file only.
     """
     load = machine()["load_average"]
     where = {**before, "load_average_after": load}
     record = {"benchmark": name, "machine": where, "settings": settings, "rows": rows}
+    if sections:
+        record["sections"] = dict(sections)
     if detail is not None:
         record["detail"] = detail
     _RESULTS.mkdir(exist_ok=True)
@@ -134,7 +139,11 @@ def write_results(
         f"# {title}\n\n{where['cpu']}, {where['cores']} cores, load {where['load_average'][0]} "
         f"before and {load[0]} after, {where['date']}; Python {where['python']}, "
         + ", ".join(f"{key} {value}" for key, value in where["packages"].items())
-        + f".\nSettings: {json.dumps(settings)}.\n\n{table(rows)}\n"
+        + f".\nSettings: {json.dumps(settings)}.\n"
     )
+    if rows:
+        text += f"\n{table(rows)}\n"
+    for heading, more in (sections or {}).items():
+        text += f"\n## {heading}\n\n{table(more)}\n"
     (_RESULTS / f"{name}.md").write_text(text)
     print(text)
