@@ -23,6 +23,7 @@ from calibration.training.material import Material, prepare_sounds
 from calibration.training.processes import processes
 from calibration.training.settings import STAGES, SoundsSettings, StageName, TrainingSettings
 from calibration.whole_file import write_whole
+from export.generator_files import read_generator_card
 from models.errors import FileError, SettingError
 
 __all__ = ["make_stage", "stages_left", "summary", "train"]
@@ -90,6 +91,8 @@ def train(
     if unknown or not stages:
         raise SettingError(f"Expected stages out of {', '.join(STAGES)}, got {list(stages)}.")
     need_device(run.device)
+    if begin is not None:
+        read_generator_card(begin)  # before minutes of rendering
     torch.set_num_threads(run.threads)
     deadline = None if budget_min is None else time.monotonic() + 60.0 * budget_min
     together = processes()
