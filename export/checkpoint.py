@@ -27,6 +27,7 @@ __all__ = ["TrainedNetworks", "random_trained", "read_training"]
 TEACHER_STEPS = 32
 FEW_STEPS = 4
 _GUIDANCE = 1.5  # of the teacher; what the student is taught with by default
+_TOLD = ("step", "seconds", "scores", "labels", "begun_from")  # of a stage's note, in the card
 LICENCE = "Apache-2.0; trained on sounds that hearback renders itself"
 
 
@@ -43,7 +44,7 @@ class TrainedNetworks:
     steps: int = FEW_STEPS
     guidance: float = 1.0
     licence: str = LICENCE
-    about: Mapping[str, Any] = field(default_factory=dict)  # recipe and scores
+    about: Mapping[str, Any] = field(default_factory=dict)  # recipe, times, machine, scores
 
 
 def read_training(folder: Path, *, teacher: bool = False) -> TrainedNetworks:
@@ -70,6 +71,9 @@ def read_training(folder: Path, *, teacher: bool = False) -> TrainedNetworks:
             f"train small --out {folder} --resume"
         )
     stages = {stage: _read(_final(folder, stage)) for stage in needed}
+    notes = {stage: note for stage, (_, note) in stages.items()}
+    if last == "distill" and _final(folder, "generator").is_file():  # what it was taught by
+        notes["generator"] = _read(_final(folder, "generator"))[1]
     size = _size(stages[last][0], folder / last)
     nets = GeneratorNets(size, make_codec(size), make_denoiser(size), make_vocoder(size))
     readout_tensors = _own(stages["judge"][0], "readout")
@@ -82,7 +86,7 @@ def read_training(folder: Path, *, teacher: bool = False) -> TrainedNetworks:
         sampler="ping_pong" if last == "distill" else "euler",
         steps=FEW_STEPS if last == "distill" else TEACHER_STEPS,
         guidance=1.0 if last == "distill" else _GUIDANCE,
-        about=_about(folder, {stage: note for stage, (_, note) in stages.items()}),
+        about=_about(folder, notes),
     )
     for module, stage, key in (
         (nets.codec, "codec", "codec"),
@@ -178,10 +182,14 @@ def _size(tensors: Mapping[str, Tensor], where: Path) -> SizeName:
 
 
 def _about(folder: Path, notes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the card says of a training: each stage, its machine, its recipe."""
     about: dict[str, Any] = {
-        stage: {name: _plain(note[name]) for name in ("step", "scores", "labels") if name in note}
+        stage: {name: _plain(note[name]) for name in _TOLD if name in note}
         for stage, note in notes.items()
     }
+    machines = [_plain(note["made_with"]) for note in notes.values() if "made_with" in note]
+    if machines:
+        about["made_with"] = machines[-1]
     try:
         about["recipe"] = json.loads((folder / "run.json").read_text("utf-8"))
     except (OSError, ValueError):

@@ -9,9 +9,6 @@ from export.generator_files import CARD_FILE
 from models.errors import FileError, SettingError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from export.generator_files import GeneratorCard
     from export.generator_folder import Checks, Precision
 
@@ -98,6 +95,7 @@ def export_networks(
             checks=checks,
         )
     from export.full_export import checkpoint_family, export_full
+    from export.text_states import read_text_states
     from export.tuned_checkpoint import read_tuned_checkpoint
     from models.nets.full.loaders import load_full_generator
 
@@ -110,24 +108,9 @@ def export_networks(
         name=folder.resolve().name,
         licence=loaded.licence,
         steps=4 if steps is None else steps,
-        text=None if text is None else _text(text),
+        text=None if text is None else read_text_states(text),
         precision=precision,
         tuned=read_tuned_checkpoint(folder),
         overwrite=overwrite,
         checks=checks,
     )
-
-
-def _text(path: Path) -> NDArray[np.float32]:
-    import numpy as np
-
-    from export.npy import read_npy
-
-    try:
-        array = read_npy(path.read_bytes(), dtype=np.dtype(np.float32), ndim=3)
-    except (OSError, ValueError) as error:
-        raise FileError(
-            f"{path} is no text context ({error}): expected a float32 .npy of shape (1, length, "
-            "1024)."
-        ) from error
-    return np.array(array)

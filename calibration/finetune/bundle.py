@@ -18,7 +18,8 @@ from calibration.finetune.settings import BrainTraining
 from calibration.generated.tuned_record import read_tuned, tuned_in_card
 from calibration.pipeline import CalibrationJob, calibrate
 from export.generator_files import CARD_FILE, read_generator_card
-from models.errors import FileError, SettingError
+from export.tuned_checkpoint import read_tuned_checkpoint
+from models.errors import FileError
 
 if TYPE_CHECKING:
     from calibration.report.result import Result
@@ -40,25 +41,22 @@ def check_bundle(settings: BrainTraining, bundle: Path) -> None:
 
     Raises
     ------
-    SettingError
-        If a full-size checkpoint is tuned.
     FileError
         If a stage that a live generator needs is missing, or the bundle cannot be written.
     """
-    if settings.full is not None or settings.generator is None:
-        raise SettingError(
-            "--bundle goes with the embedded generator. Export a tuned checkpoint (hearback export "
-            "OUT/checkpoint --out GENERATOR), then: hearback calibrate --generator GENERATOR"
-        )
-    for stage in _STAGES:
-        if not (settings.generator / stage / "final.safetensors").is_file():
-            raise FileError(
-                f"A bundle needs the trained stage '{stage}', and {settings.generator} lacks it. "
-                f"Train it (hearback train small --out {settings.generator} --resume), or leave "
-                "--bundle out."
-            )
+    if settings.generator is not None:
+        _check_stages(settings.generator)
     if settings.participant is not None:
         check_out(bundle, settings.participant)
+
+
+def _check_stages(training: Path) -> None:
+    for stage in _STAGES:
+        if not (training / stage / "final.safetensors").is_file():
+            raise FileError(
+                f"A bundle needs the trained stage '{stage}', and {training} lacks it. Train it "
+                f"(hearback train small --out {training} --resume), or leave --bundle out."
+            )
 
 
 def bundle_settings(settings: BrainTraining, out: Path, generator: Path) -> CalibrationSettings:
@@ -72,10 +70,23 @@ def bundle_settings(settings: BrainTraining, out: Path, generator: Path) -> Cali
     generator : Path
         Folder of the generator that was exported from it.
     """
-    ends = replace(
-        settings.calibration.generator, folder=generator, chain="coarse-to-fine", tuned=out
-    )
-    return replace(settings.calibration, generator=ends, target=TargetSettings(stretch="window"))
+    ends, full = replace(settings.calibration.generator, folder=generator), settings.full
+    if full is None:
+        ends = replace(ends, chain="coarse-to-fine", tuned=out)
+    elif full.family == "musicldm":
+        ends = replace(ends, chain="semantic")  # it takes no tokens, so no decoder was tuned
+    else:
+        ends = replace(
+            ends,
+            chain="coarse-to-fine",
+            tuned=out,
+            tokens=full.tokens,
+            pooling=full.pooling,
+            fill=full.fill,
+            last_blocks=full.last_blocks,
+        )
+    target = TargetSettings(kind=None if full is None else full.clap, stretch="window")
+    return replace(settings.calibration, generator=ends, target=target)
 
 
 def bundle_tuned(
@@ -110,22 +121,23 @@ def bundle_tuned(
     HearbackError
         If networks, recordings or settings do not fit, or something cannot be written.
     """
-    out = out.absolute()
+    out, full = out.absolute(), settings.full
+    networks = out if full is None else out / "checkpoint"
     generator = out / f"{out.name}-exported"
-    if not _is_exported(out, generator):
+    if not _is_exported(networks, generator):
         from export.generator_folder import Checks as DefaultChecks
         from export.sources import export_networks
 
         if progress is not None:
             progress("exporting the generator", 0, 1)
         export_networks(
-            out,
+            networks,
             generator,
-            kind="training",
+            kind="training" if full is None else "full",
             precision="fp32",
             steps=None,
             teacher=False,
-            text=None,
+            text=None if full is None else full.text,
             overwrite=True,
             checks=checks or DefaultChecks(),
         )
@@ -134,9 +146,10 @@ def bundle_tuned(
     return calibrate(job, progress=progress)
 
 
-def _is_exported(out: Path, generator: Path) -> bool:
+def _is_exported(networks: Path, generator: Path) -> bool:
     """Return whether the generator of this very fine-tuning is there already."""
     if not (generator / CARD_FILE).is_file():
         return False
-    told = tuned_in_card(read_generator_card(generator))
-    return told.get("weights") == read_tuned(out).weights
+    told = tuned_in_card(read_generator_card(generator)).get("weights")
+    note = read_tuned_checkpoint(networks)  # of full size
+    return bool(told == (read_tuned(networks).weights if note is None else note.weights))

@@ -13,6 +13,7 @@ from calibration.acoustic.ridge import fit_ridge
 from calibration.acoustic.scores import score_tokens, shuffled_rows
 from calibration.acoustic.targets import rendered, stretch_tokens
 from calibration.finetune.prepare import Prepared
+from calibration.generated.entering import entered
 from calibration.generated.tuned_record import ACOUSTIC_FILE, TunedRecord
 from calibration.outer import unit
 from models.stretch import TOKENS_PER_STEP
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from calibration.data.dataset import Dataset
     from calibration.finetune.job import BrainJob
     from calibration.finetune.stage import BrainStage
+    from calibration.generated.entering import EnteringTokens
 
 __all__ = ["BrainReport", "finish", "network_of", "tuned_record"]
 
@@ -64,6 +66,7 @@ def finish(
     *,
     tokens: TokenSource,
     scores: dict[str, float],
+    entering: EnteringTokens | None = None,
 ) -> tuple[BrainReport, Left]:
     """Export the acoustic decoder as it is after the fine-tuning, and score it on test runs.
 
@@ -78,6 +81,8 @@ def finish(
     tokens : TokenSource
     scores : dict of str to float
         Of the fine-tuning.
+    entering : EnteringTokens, optional
+        How tokens enter the checkpoint; the decoder leaves with that behind it.
 
     Returns
     -------
@@ -94,8 +99,11 @@ def finish(
         tuned: Any = network.cpu().eval()
         decoder = replace(decoder, engine=TransformerEngine(tuned))
         save_acoustic(tuned, decoder.settings, out)
+    left = decoder
     if decoder is not None:
-        parity = decoder.export_onnx(out / ACOUSTIC_FILE)
+        fitted_on = prepared.windows.tokens
+        left = decoder if entering is None else entered(decoder, entering, fitted_on)
+        parity = left.export_onnx(out / ACOUSTIC_FILE)
     report = BrainReport(
         participant=dataset.participants[0],
         lag_s=prepared.fit.lag_s,
@@ -107,7 +115,7 @@ def finish(
         tuned=scores,
         parity=parity,
     )
-    return report, decoder
+    return report, left
 
 
 def tuned_record(

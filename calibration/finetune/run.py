@@ -7,7 +7,7 @@ checkpoint/   in its place, for a full-size checkpoint: a folder in diffusers la
 acoustic.onnx
 tuned.json    with statistics beside it: what a bundle must fit (`calibration.generated.tuned`)
 brain.json    settings, scores, what was gained
-exported/     with --bundle: the generator as the bundle holds it
+NAME-exported/  with --bundle: the generator as the bundle holds it; NAME is the folder's
 """
 
 from __future__ import annotations

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration.acoustic.targets import AudioMaeTokens
+from calibration.embedders import make_embedder
 from calibration.finetune.full import FullFinetune, enter_tokens
 from calibration.finetune.job import BrainJob
-from calibration.finetune.outcome import BrainReport, finish, network_of
+from calibration.finetune.outcome import BrainReport, finish, network_of, tuned_record
 from calibration.finetune.settings import FullSettings
 from calibration.finetune.teach import ConvertStage
 from calibration.finetune.windows import BrainWindows
+from calibration.generated.entering import EnteringTokens
+from calibration.generated.full_tokens import token_source
+from calibration.generated.tuned_record import write_tuned
 from calibration.training.checkpoint import weights_digest
 from calibration.training.loop import train_stage
 from calibration.whole_file import write_whole
+from export.text_states import read_text_states
 from export.tuned_checkpoint import NOTE_FILE, TunedCheckpoint
-from models.errors import FileError, SettingError
+from models.errors import SettingError
 from models.frontends.audioldm import AudioLdmMel
 from models.nets.full.generator import FullGenerator
 from models.nets.full.loaders import load_full_generator
@@ -41,12 +45,16 @@ def tune_full(job: BrainJob) -> BrainReport | None:
     """Tune a full-size checkpoint; see `calibration.finetune.run_small.tune_small`."""
     settings, out, full = job.settings, job.out, job.settings.full
     assert full is not None
+    _check(full)
+    assert full.clap is not None
     loaded = load_full_generator(str(full.checkpoint), full.family, published=full.published)
     generator = loaded.generator
     by_vector = generator.family.conditions == ("vector",)
-    tokens = _Silent() if by_vector and full.audiomae is None else _audiomae(full)
+    tokens: TokenSource = _Silent()
+    if full.tokens is not None:
+        tokens = token_source(full.tokens, last_blocks=full.last_blocks)
     prepared = job.prepare(
-        embedder=_embedder(full),
+        embedder=make_embedder(full.clap),
         tokens=tokens,
         latents=lambda pcm: _latents(generator, pcm),
         silence=np.zeros((generator.channels, generator.bands), np.float32),
@@ -54,14 +62,15 @@ def tune_full(job: BrainJob) -> BrainReport | None:
         even=True,
         most_s=_LONGEST_S,
     )
-    windows, decoder = prepared.windows, None
-    if isinstance(tokens, _Silent):
+    windows, decoder, entering = prepared.windows, None, None
+    if by_vector:
         windows = replace(windows, decoded_tokens=np.zeros_like(windows.tokens))
     else:
         decoder = job.fit_decoder(prepared)
         if job.stopped:
             return None
         windows = job.decoded(windows)
+        entering = EnteringTokens(full.family, pooling=full.pooling, fill=full.fill)
     train, check = windows.split(settings.acoustic, seed=settings.seed)
     run = job.training
     text = _text(full)
@@ -107,7 +116,12 @@ def tune_full(job: BrainJob) -> BrainReport | None:
     )
     data = (json.dumps(note.to_json(), indent=1) + "\n").encode()
     write_whole(out / "checkpoint" / NOTE_FILE, data)
-    report, _ = finish(job, prepared, decoder, stage, tokens=tokens, scores=scores)
+    report, left = finish(
+        job, prepared, decoder, stage, tokens=tokens, scores=scores, entering=entering
+    )
+    if left is not None:
+        record = tuned_record(job, prepared, left, weights=note.weights)
+        write_tuned(out, record, prepared.fit, tokens=left.mean)
     return replace(report, licence=loaded.licence)
 
 
@@ -119,25 +133,25 @@ class _Silent:
         return np.zeros((8 * max(1, -(-len(pcm) // 2_560)), 768), np.float32)
 
 
-def _audiomae(full: FullSettings) -> TokenSource:
-    if full.audiomae is None:
-        raise SettingError(
-            f"{full.family} takes AudioMAE's tokens. Give its weights as full.audiomae."
-        )
-    from calibration.embedders.audiomae import load_audiomae
-
-    return AudioMaeTokens(load_audiomae(str(full.audiomae)).encoder, last_blocks=full.last_blocks)
-
-
-def _embedder(full: FullSettings) -> Any:
+def _check(full: FullSettings) -> None:
+    """Refuse, before hours of work, what a family cannot do with or without."""
     if full.clap is None:
         raise SettingError(
             "A full-size checkpoint is steered in CLAP's space. Give it as full.clap, for example "
             '"clap:FOLDER".'
         )
-    from calibration.embedders import make_embedder
-
-    return make_embedder(full.clap)
+    if full.family == "musicldm" and full.tokens is not None:
+        raise SettingError("MusicLDM takes no acoustic tokens. Leave full.tokens out.")
+    if full.family != "musicldm" and full.tokens is None:
+        raise SettingError(
+            f"{full.family} takes acoustic tokens. Say what makes them: full.tokens = "
+            '"audiomae:FILE" (AudioMAE\'s weights).'
+        )
+    if full.family == "audioldm2" and full.text is None:
+        raise SettingError(
+            "AudioLDM 2 is also conditioned on FLAN-T5's states. Give full.text, a float32 .npy of "
+            "shape (length, 1024): those of an empty text will do."
+        )
 
 
 @torch.no_grad()
@@ -150,18 +164,7 @@ def _latents(generator: FullGenerator, pcm: NDArray[np.float32]) -> NDArray[np.f
 
 
 def _text(full: FullSettings) -> torch.Tensor | None:
-    if full.text is None:
-        return None
-    try:
-        values = np.load(full.text, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise FileError(f"Cannot read the text states {full.text}: {error}.") from error
-    if values.ndim != 2 or values.shape[1] != 1024 or not np.isfinite(values).all():
-        raise FileError(
-            f"{full.text} holds an array of shape {values.shape}; expected FLAN-T5's states, "
-            "(length, 1024), all finite."
-        )
-    return torch.from_numpy(np.asarray(values, np.float32))[None]
+    return None if full.text is None else torch.from_numpy(read_text_states(full.text))
 
 
 def _given(

@@ -131,9 +131,10 @@ class FullSettings:
     # Latent frames (40 ms) of what came before that it learns to go on from, for which it gets an
     # input; a multiple of 8, live stretches see 32. 0: as published, held to them from outside.
     prefix: int = 0
-    audiomae: Path | None = None  # weights of AudioMAE, whose tokens these checkpoints take
+    # What makes AudioLDM 2's tokens: "audiomae:FILE", or "generator:FOLDER" of a small generator.
+    tokens: str | None = None
     last_blocks: int = 1  # of AudioMAE: 1 its last block, 3 as AudioLDM 2 was trained
-    clap: str | None = None  # embedder of MusicLDM's vector: "clap:FOLDER"
+    clap: str | None = None  # embedder of the decoded vector: "clap:FOLDER"
     text: Path | None = None  # .npy (length, 1024): FLAN-T5's states for AudioLDM 2
     convert: ConvertSettings | None = None  # then bring it to v or x0, with guidance inside
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.acoustic.decoder import AcousticDecoder
-from calibration.acoustic.targets import GeneratorTokens, TokenSource
+from calibration.acoustic.targets import GeneratorTokens
 from calibration.bundle_library import bundle_library
 from calibration.config import CalibrationSettings, GeneratorChoice
 from calibration.data.dataset import Dataset, Stimulus
@@ -24,13 +24,19 @@ from calibration.generated.conditions import (
 )
 from calibration.generated.drawn_clips import clip_notes, drawn_clips
 from calibration.generated.end_checks import check_chain, check_target
+from calibration.generated.entering import EnteringTokens
 from calibration.generated.folder import generator_folder
-from calibration.generated.full_tokens import EnteringTokens, check_entering, token_source
+from calibration.generated.full_tokens import check_entering, token_source
 from calibration.generated.judge import make_judge
 from calibration.generated.scores import GeneratedScores
 from calibration.generated.scoring import HeldOut, SoundScoring, score_generated
 from calibration.generated.start_library import StartLibrary, start_library
-from calibration.generated.token_fits import FittedTokens, TokenFits, acoustic_file
+from calibration.generated.token_fits import (
+    FittedTokens,
+    HeardTokens,
+    TokenFits,
+    acoustic_file,
+)
 from calibration.generated.tuned import Tuned
 from calibration.generated.tuned_tokens import TunedTokens
 from calibration.outer import Decoded, Fit
@@ -165,22 +171,22 @@ class GeneratorEnd:
                 "Acoustic tokens are not decoded under a leaky split. Hold out runs, sessions or "
                 "clips (evaluation.family)."
             )
+        full = self.generator.spec.family != "small"
+        if full:
+            check_entering(self.choice, self.generator.card)
         if self.tuned.record is not None:
-            return TunedTokens(self.tuned, targets, plan, hop_s=hop_s)
-        source, entering = self._tokens()
+            true = self._heard(stimuli, hop_s) if full and self.choice.tokens else None
+            return TunedTokens(self.tuned, targets, plan, hop_s=hop_s, true=true)
         return FittedTokens(
-            source,
-            stimuli,
+            self._heard(stimuli, hop_s),
             targets,
             plan,
-            hop_s=hop_s,
             settings=replace(self.choice.acoustic_options, method=self.choice.acoustic),
             rois=rois,
-            entering=entering,
         )
 
-    def _tokens(self) -> tuple[TokenSource, EnteringTokens | None]:
-        """Return what makes tokens of sounds, and what a full-size checkpoint takes of them."""
+    def _heard(self, stimuli: Mapping[str, Stimulus], hop_s: float) -> HeardTokens:
+        """Return what makes the tokens of windows, as this generator takes them."""
         choice, family = self.choice, self.generator.spec.family
         if family == "small":
             if choice.tokens is not None:
@@ -188,16 +194,19 @@ class GeneratorEnd:
                     f"The generator {self.folder.name!r} makes its own acoustic tokens. Leave "
                     "--tokens (generator.tokens) out."
                 )
-            return GeneratorTokens(self.folder), None
+            return HeardTokens(GeneratorTokens(self.folder), stimuli, hop_s=hop_s)
         if choice.tokens is None:
             raise SettingError(
                 f"The generator {self.folder.name!r} is a checkpoint of {family}, which brings "
                 "nothing that makes acoustic tokens of sounds: say --tokens audiomae:FILE "
                 "(AudioMAE's weights; generator.tokens in a file of settings)."
             )
-        check_entering(choice, self.generator.card)
-        source = token_source(choice.tokens, last_blocks=choice.last_blocks)
-        return source, EnteringTokens(family, pooling=choice.pooling, fill=choice.fill)
+        return HeardTokens(
+            token_source(choice.tokens, last_blocks=choice.last_blocks),
+            stimuli,
+            hop_s=hop_s,
+            entering=EnteringTokens(family, pooling=choice.pooling, fill=choice.fill),
+        )
 
     def renderer(self, seed: int, library: StartLibrary | None, strength: float) -> Renderer:
         """Return a renderer at its beginning, as a live session has it."""

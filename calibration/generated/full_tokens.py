@@ -1,15 +1,6 @@
-"""Acoustic tokens for a full-size checkpoint, which brings nothing that makes them: AudioMAE's.
-
-They enter a checkpoint pooled to 8, or as the 512 of 10.24 s (`calibration.finetune.full`); what is
-decoded from a brain, and stands in a bundle, is what enters.
-"""
+"""Acoustic tokens for a full-size checkpoint, which brings nothing that makes them: AudioMAE's."""
 
 from __future__ import annotations
-
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from calibration.acoustic.targets import AudioMaeTokens, GeneratorTokens, TokenSource
 from calibration.config import GeneratorChoice
@@ -20,7 +11,7 @@ from export.generator_files import GeneratorCard
 from models.errors import SettingError
 from models.stretch import TOKEN_DIM
 
-__all__ = ["EnteringTokens", "check_entering", "token_source"]
+__all__ = ["check_entering", "token_source"]
 
 
 def token_source(spec: str, *, last_blocks: int = 1) -> TokenSource:
@@ -73,38 +64,3 @@ def check_entering(choice: GeneratorChoice, card: GeneratorCard) -> None:
                 f"The checkpoint was tuned with {name} = {then!r}, and generator.{name} is "
                 f"{here!r}. Set it to {then!r}."
             )
-
-
-class EnteringTokens:
-    """What a checkpoint takes, of the tokens of a stretch.
-
-    Parameters
-    ----------
-    family : {"audioldm2", "audioldm2-speech"}
-    pooling, fill
-        As the checkpoint was tuned; see `calibration.finetune.full.enter_tokens`.
-    """
-
-    def __init__(
-        self,
-        family: str,
-        *,
-        pooling: Literal["mean", "mean-max"],
-        fill: Literal["last", "zeros"],
-    ) -> None:
-        self._pooled = family == "audioldm2"
-        self._pooling, self._fill = pooling, fill
-
-    def __call__(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, 8 or 512, 768) of tokens (n, 8 steps, 768)."""
-        import torch
-
-        from calibration.finetune.full import enter_tokens
-
-        made = enter_tokens(
-            torch.from_numpy(np.ascontiguousarray(tokens)),
-            pooled=self._pooled,
-            pooling=self._pooling,
-            fill=self._fill,
-        )
-        return np.asarray(made.numpy(), np.float32)

@@ -20,16 +20,54 @@ from calibration.data.samples import Samples
 from calibration.decoders import Decoder, make_decoder
 from calibration.embedders.base import unit_rows
 from calibration.generated.conditions import as_vectors
-from calibration.generated.full_tokens import EnteringTokens
+from calibration.generated.entering import EnteringTokens
 from calibration.outer import Fit, inner_groups
 from calibration.plan import Plan
 from calibration.run_features import RunFeatures, standardise_runs
 from calibration.targets import TargetSource
 from calibration.windows import make_samples
 
-__all__ = ["FittedTokens", "TokenFits", "acoustic_file"]
+__all__ = ["FittedTokens", "HeardTokens", "TokenFits", "acoustic_file"]
 
 Rois = Mapping[str, NDArray[np.intp]]
+
+
+class HeardTokens:
+    """Makes the tokens that windows stand for: of the stretch of sound that each renders.
+
+    That is as long as the hop, in the middle of the stretch that the window answers to.
+
+    Parameters
+    ----------
+    source : TokenSource
+        Makes tokens of the sounds.
+    stimuli : mapping of str to Stimulus
+    hop_s : float
+    entering : EnteringTokens, optional
+        What a full-size checkpoint takes of the tokens of a stretch; that is made then.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        stimuli: Mapping[str, Stimulus],
+        *,
+        hop_s: float,
+        entering: EnteringTokens | None = None,
+    ) -> None:
+        self._source, self._stimuli, self._hop_s = source, stimuli, hop_s
+        self.entering = entering
+
+    def __call__(self, samples: Samples) -> NDArray[np.float32]:
+        """Return the tokens of windows: (n, places, 768)."""
+        made = stretch_tokens(
+            self._source,
+            self._stimuli,
+            [str(name) for name in samples.clip],
+            *rendered(samples, self._hop_s),
+            steps=steps_of(self._hop_s, even=self.entering is not None),
+        )
+        return made if self.entering is None else self.entering(made)
 
 
 class TokenFits(ABC):
@@ -40,17 +78,21 @@ class TokenFits(ABC):
     targets : TargetSource
         Of the semantic decoder.
     plan : Plan
+    true : HeardTokens, optional
+        Makes what the decoded tokens stand for, which is kept beside them.
 
     Attributes
     ----------
     decoded : list of arrays of shape (n, 8 steps, 768)
         Tokens of each part that was held out, in order.
     true : list of arrays of the same shape
-        What the decoded ones stand for; empty unless the generator hears nothing else.
+        What the decoded ones stand for; empty if nothing makes them.
     """
 
-    def __init__(self, targets: TargetSource, plan: Plan) -> None:
-        self._targets, self._plan = targets, plan
+    def __init__(
+        self, targets: TargetSource, plan: Plan, *, true: HeardTokens | None = None
+    ) -> None:
+        self._targets, self._plan, self._true = targets, plan, true
         self.decoded: list[NDArray[np.float32]] = []
         self.true: list[NDArray[np.float32]] = []
 
@@ -75,13 +117,10 @@ class TokenFits(ABC):
         raw : array of shape (n, 512)
             What `fit` decodes of the windows of `test`, centred.
         """
-        self._decode(fit, train, self._samples(fit, test), raw)
-
-    def _decode(
-        self, fit: Fit, train: Sequence[RunFeatures], samples: Samples, raw: NDArray[np.float64]
-    ) -> None:
-        vectors = as_vectors(raw, fit.centre)
+        samples, vectors = self._samples(fit, test), as_vectors(raw, fit.centre)
         self.decoded.append(self.fit(fit, train).predict(samples.mean_x(), vectors))
+        if self._true is not None:
+            self.true.append(self._true(samples))
 
     def _samples(self, fit: Fit, runs: Sequence[RunFeatures]) -> Samples:
         ready = standardise_runs(runs, self._plan.standardise, mean=fit.mean, std=fit.std)
@@ -91,41 +130,31 @@ class TokenFits(ABC):
 class FittedTokens(TokenFits):
     """Fits acoustic decoders.
 
-    The tokens of a window are those of the stretch that it renders: as long as the hop, in the
-    middle of the stretch that it answers to.
-
     Parameters
     ----------
-    source : TokenSource
-        Makes tokens of the sounds.
-    stimuli : mapping of str to Stimulus
+    heard : HeardTokens
+        Makes the tokens that are learnt. Where they enter a full-size checkpoint, which hears
+        nothing else, the true ones of what is held out are kept too.
     targets : TargetSource
         Of the semantic decoder.
     plan : Plan
-    hop_s : float
     settings : AcousticSettings
         Their `method` says whether it is the closed form, or the network of C2F-LDM, which needs
         the extra train.
     rois : mapping, optional
-    entering : EnteringTokens, optional
-        What a full-size checkpoint takes of the tokens of a stretch; that is decoded then.
     """
 
     def __init__(
         self,
-        source: TokenSource,
-        stimuli: Mapping[str, Stimulus],
+        heard: HeardTokens,
         targets: TargetSource,
         plan: Plan,
         *,
-        hop_s: float,
         settings: AcousticSettings,
         rois: Rois | None = None,
-        entering: EnteringTokens | None = None,
     ) -> None:
-        super().__init__(targets, plan)
-        self._source, self._entering = source, entering
-        self._stimuli, self._hop_s, self._rois = stimuli, hop_s, rois
+        super().__init__(targets, plan, true=heard if heard.entering is not None else None)
+        self._heard, self._rois = heard, rois
         self._settings = settings
         self._last: tuple[Fit, AcousticDecoder] | None = None
 
@@ -147,7 +176,7 @@ class FittedTokens(TokenFits):
         vectors = unit_rows(out_of_fold(samples.x[:, 0], samples.y, groups, self._semantic))
         decoder = fit_acoustic(
             samples,
-            self._tokens(samples),
+            self._heard(samples),
             vectors,
             groups,
             self._settings,
@@ -157,25 +186,8 @@ class FittedTokens(TokenFits):
         self._last = fit, decoder
         return decoder
 
-    def _decode(
-        self, fit: Fit, train: Sequence[RunFeatures], samples: Samples, raw: NDArray[np.float64]
-    ) -> None:
-        super()._decode(fit, train, samples, raw)
-        if self._entering is not None:
-            self.true.append(self._tokens(samples))
-
     def _semantic(self) -> Decoder:
         return make_decoder(self._plan.decoder, rois=self._rois)
-
-    def _tokens(self, samples: Samples) -> NDArray[np.float32]:
-        made = stretch_tokens(
-            self._source,
-            self._stimuli,
-            [str(name) for name in samples.clip],
-            *rendered(samples, self._hop_s),
-            steps=steps_of(self._hop_s, even=self._entering is not None),
-        )
-        return made if self._entering is None else self._entering(made)
 
 
 def acoustic_file(decoder: AcousticDecoder) -> bytes:

@@ -71,16 +71,13 @@ class Tuned:
         if choice.tuned is None:
             return
         self._folder = choice.tuned
-        if card.spec.family != "small":
-            raise SettingError(
-                f"generator.tuned goes with the embedded generator, and this one is of "
-                f"{card.spec.family}. Leave it out: an acoustic decoder is fitted anew."
-            )
         self.record = read_tuned(choice.tuned)
         if told.get("weights") != self.record.weights:
+            tuned = choice.tuned / "checkpoint"  # of full size
             raise SettingError(
                 f"The generator is not the one that was tuned in {choice.tuned.name!r}. Export "
-                f"that one: hearback export {choice.tuned} --out GENERATOR"
+                f"that one: hearback export {tuned if tuned.is_dir() else choice.tuned} --out "
+                "GENERATOR"
             )
 
     def planned(self, plan: Plan, runs: Sequence[Run], *, alone: bool = True) -> Plan:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.acoustic.decoder import AcousticDecoder
-from calibration.generated.token_fits import TokenFits
+from calibration.generated.token_fits import HeardTokens, TokenFits
 from calibration.generated.tuned import Tuned
 from calibration.outer import Fit
 from calibration.plan import Plan
@@ -29,10 +29,20 @@ class TunedTokens(TokenFits):
     targets : TargetSource
     plan : Plan
     hop_s : float
+    true : HeardTokens, optional
+        For a full-size checkpoint, which hears nothing but tokens.
     """
 
-    def __init__(self, tuned: Tuned, targets: TargetSource, plan: Plan, *, hop_s: float) -> None:
-        super().__init__(targets, plan)
+    def __init__(
+        self,
+        tuned: Tuned,
+        targets: TargetSource,
+        plan: Plan,
+        *,
+        hop_s: float,
+        true: HeardTokens | None = None,
+    ) -> None:
+        super().__init__(targets, plan, true=true)
         self._tuned, self._hop_s = tuned, hop_s
 
     def fit(self, fit: Fit, train: Sequence[RunFeatures]) -> AcousticDecoder:

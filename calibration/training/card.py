@@ -10,6 +10,7 @@ from typing import Any
 from calibration.json_values import json_values
 from calibration.training.checkpoint import FINAL, read_note
 from calibration.training.settings import STAGES
+from export.generator_page import NOT_FOR, time_text
 from models.errors import FileError
 
 __all__ = ["LICENCE", "card_fields", "model_card"]
@@ -25,14 +26,6 @@ _WHAT = {
     "generator": "flow matching on latents, given vector, tokens and the sound before",
     "distill": "the generator in one to four steps, guidance built in",
 }
-_NOT_FOR = (
-    "It was trained on procedural sounds unless its recipe says otherwise: tones, melodies, drums, "
-    "vowels, noises, textures. It makes no intelligible speech and imitates no person's voice.",
-    "What it makes from a decoded condition shows what the decoder found. It is no recording of "
-    "what somebody heard or thought, no diagnosis, and no evidence.",
-    "Keep the output behind a limiter when it goes to somebody's ears: a generator may be loud "
-    "where the sound it was asked for was not.",
-)
 
 
 def card_fields(run_folder: Path) -> dict[str, Any]:
@@ -92,7 +85,7 @@ def card_fields(run_folder: Path) -> dict[str, Any]:
         "made_with": made_with,
         "begun_from": next(filter(None, (s["begun_from"] for s in stages.values())), None),
         "stages": stages,
-        "not_for": list(_NOT_FOR),
+        "not_for": list(NOT_FOR),
     }
 
 
@@ -125,7 +118,7 @@ def model_card(run_folder: Path) -> str:
         f"- Sounds: {sounds.get('source', 'procedural')}, {sounds.get('clips', '?')} clips and "
         f"{sounds.get('blends', '?')} blends of 5.12 s, of each {sounds.get('held_out', '?')} held "
         "out.",
-        f"- Time: {_time(fields['seconds'])} in all.",
+        f"- Time: {time_text(fields['seconds'])} in all.",
     ]
     if fields["begun_from"] is not None:
         lines.append(
@@ -141,7 +134,7 @@ def model_card(run_folder: Path) -> str:
         ]
     lines += ["", "## Stages and what they reach on sounds held out", ""]
     for name, stage in fields["stages"].items():
-        spent = "taken as it was" if stage["begun_from"] else _time(stage["seconds"])
+        spent = "taken as it was" if stage["begun_from"] else time_text(stage["seconds"])
         lines.append(f"- **{name}**: {stage['what']}. {stage['steps']} steps, {spent}.")
         lines += [f"  - {key}: {_number(value)}" for key, value in stage["scores"].items()]
     lines += ["", "## Recipe", "", "```json", json.dumps(fields["recipe"], indent=1), "```"]
@@ -169,12 +162,6 @@ def _logged_seconds(path: Path) -> float | None:
     for before, after in pairwise(steps):
         total += max(after["step"] - before["step"], 0) / after["steps_per_s"]
     return round(float(total), 1)
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "time not recorded"
-    return f"{seconds / 3600.0:.1f} h" if seconds >= 3600 else f"{seconds / 60.0:.0f} min"
 
 
 def _number(value: float | None) -> str:

@@ -39,7 +39,8 @@ def _write(folder: Path, trained: TrainedNetworks, *, distilled: bool = True) ->
             for name, value in module.state_dict().items()
         }
         (folder / stage).mkdir(parents=True)
-        note = json.dumps({"step": 7, "scores": {"good": 0.5, "bad": float("nan")}})
+        said = {"step": 7, "seconds": 90.0, "scores": {"good": 0.5, "bad": float("nan")}}
+        note = json.dumps({**said, "made_with": {"machine": "2 cores", "threads": 2}, "epoch": 1})
         save_file(tensors, folder / stage / "final.safetensors", metadata={"hearback": note})
     (folder / "run.json").write_text(json.dumps({"size": "tiny", "seed": 3}))
     return folder
@@ -55,7 +56,12 @@ def test_a_training_run_comes_back_with_every_weight(
         *("tiny", "ping_pong"),
         *(4, 1.0),
     )
-    assert found.about["codec"] == {"step": 7, "scores": {"good": 0.5, "bad": None}}
+    assert found.about["codec"] == {
+        "step": 7,
+        "seconds": 90.0,
+        "scores": {"good": 0.5, "bad": None},
+    }
+    assert found.about["made_with"] == {"machine": "2 cores", "threads": 2}
     assert found.about["recipe"]["seed"] == 3
     for a, b in (
         (networks.nets.denoiser, found.nets.denoiser),

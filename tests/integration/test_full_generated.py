@@ -9,6 +9,7 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,10 +26,14 @@ from calibration.pipeline import CalibrationJob, calibrate
 from calibration.simulate import SimulationSettings, simulate_dataset
 from export.bundle import load_bundle
 from export.chains import CoarseToFineChain, SemanticChain
+from export.tuned_checkpoint import TunedCheckpoint, read_tuned_checkpoint
 from models.errors import SettingError
 from models.nets.full.published import FamilyName
 from stream.offline import OfflineSettings, run_offline
 from tests.calibration.generated.mel_networks import write_whole
+
+if TYPE_CHECKING:
+    from models.nets.full.generator import FullGenerator
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,21 +59,31 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_whole(tmp_path_factory.mktemp("small") / "plain")
 
 
+_TEXT = np.random.default_rng(0).standard_normal((3, 1024)).astype(np.float32)
+
+
 def _exported(family: FamilyName, folder: Path) -> Path:
-    from export.full_export import export_full
-    from export.generator_folder import Checks
     from tests.models.nets.full.tiny import shallow_generator, with_room
 
-    text = np.random.default_rng(0).standard_normal((1, 3, 1024)).astype(np.float32)
+    return _export(with_room(shallow_generator(family), heard=0.3), folder)
+
+
+def _export(
+    generator: FullGenerator, folder: Path, *, tuned: TunedCheckpoint | None = None
+) -> Path:
+    from export.full_export import export_full
+    from export.generator_folder import Checks
+
     card = export_full(
-        with_room(shallow_generator(family), heard=0.3),
+        generator,
         folder,
         name="shallow",
         licence="for tests",
         steps=1,
         stretches=(16,),
         prefix=8,
-        text=text if family == "audioldm2" else None,
+        text=_TEXT[None] if generator.family.name == "audioldm2" else None,
+        tuned=tuned,
         checks=Checks(conditions=1, streams=1),
     )
     assert card.parity["failed"] == []
@@ -156,3 +171,73 @@ def test_an_audioldm2_is_exported_calibrated_with_and_heard(
     assert _ways(made) == ["embedding", "direct", "shuffled", "true"]
     assert str(small) not in (made / "report.json").read_text("utf-8")
     _sounds(made, dataset, tmp_path / "out")
+
+
+_TUNING = """
+[calibration.evaluation]
+n_permutations = 20
+n_bootstrap = 20
+n_shuffled = 1
+families = false
+
+[calibration.generator]
+scored_clips = 3
+scored_s = 1.0
+
+[full]
+checkpoint = "{checkpoint}"
+family = "audioldm2"
+published = false
+lora_rank = 2
+prefix = 8
+pooling = "mean-max"
+clap = "generator:{small}"
+tokens = "generator:{small}"
+text = "{text}"
+"""
+
+
+def test_a_tuned_audioldm2_brings_its_acoustic_decoder_into_a_bundle(
+    small: Path, tmp_path: Path
+) -> None:
+    from calibration.finetune.bundle import bundle_tuned, check_bundle
+    from calibration.finetune.run import train_brain
+    from calibration.finetune.settings import BrainTraining
+    from models.nets.full.loaders import load_full_generator
+    from models.nets.full.random_weights import save_checkpoint
+    from models.settings import load_settings
+    from tests.calibration.finetune.training import OPTIONS, write_recordings
+    from tests.models.nets.full.tiny import shallow_generator
+
+    recordings, out = write_recordings(tmp_path / "brain"), tmp_path / "tuned"
+    checkpoint, text = tmp_path / "checkpoint", tmp_path / "text.npy"
+    save_checkpoint(shallow_generator("audioldm2"), checkpoint)
+    np.save(text, _TEXT)
+    config = tmp_path / "brain.toml"
+    options = OPTIONS.format(what="", recordings=recordings, method="transformer")
+    config.write_text(options + _TUNING.format(checkpoint=checkpoint, small=small, text=text))
+    settings, made = load_settings(config, BrainTraining), tmp_path / "made"
+    check_bundle(settings, made)
+    report = train_brain(settings, out)
+    assert report is not None
+    assert report.parity is not None
+    assert report.parity <= 1e-5
+    # One length of stretch and one step: each costs seconds to export.
+    loaded = load_full_generator(str(out / "checkpoint"), "audioldm2", published=False)
+    note = read_tuned_checkpoint(out / "checkpoint")
+    exported = _export(loaded.generator, out / "tuned-exported", tuned=note)
+    result = bundle_tuned(settings, out, made)
+    bundle = load_bundle(made)
+    assert isinstance(bundle.manifest.chain, CoarseToFineChain)
+    assert bundle.manifest.chain.tokens.shape == (8, 768)
+    assert (made / "acoustic.onnx").read_bytes() == (out / "acoustic.onnx").read_bytes()
+    assert (made / "generator-16.onnx").read_bytes() == (
+        exported / "generator-16.onnx"
+    ).read_bytes()
+    assert result.sound is not None
+    assert _ways(made) == ["embedding", "direct", "shuffled", "true"]
+    _sounds(made, recordings, tmp_path / "out")
+    # Tokens enter a tuned checkpoint as they did then, whoever makes the decoder.
+    other = _settings(f"generator:{small}", folder=exported, chain="coarse-to-fine", tuned=out)
+    with pytest.raises(SettingError, match=r"tuned with pooling = 'mean-max'"):
+        calibrate(CalibrationJob(recordings, None, tmp_path / "other", other))
