@@ -39,7 +39,9 @@ def export(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Of the sampler. Default: 4; 32 for a teacher."),
+        typer.Option(
+            min=1, help="Of the sampler; also of an exported small one. Default: 4; teacher 32."
+        ),
     ] = None,
     device: Annotated[
         Literal["cpu", "cuda", "tensorrt"],
@@ -50,7 +52,7 @@ def export(
     ] = False,
     text: Annotated[
         Path | None,
-        typer.Option(help="AudioLDM 2: FLAN-T5's context, .npy of shape (1, length, 1024)."),
+        typer.Option(help="AudioLDM 2: FLAN-T5's context, .npy of shape (length, 1024)."),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="tensorrt: folder of the engines. Default: beside OUT.")
@@ -106,7 +108,8 @@ def _export(
     from models.errors import SettingError
 
     kind = kind_of(what)
-    if kind in ("generator", "bundle"):
+    anew = kind == "generator" and steps is not None  # from the networks in its graphs
+    if kind in ("generator", "bundle") and not anew:
         from export.convert import reexport
 
         surplus = {"--steps": steps is not None, "--teacher": teacher, "--text": text is not None}

@@ -1,4 +1,4 @@
-"""The networks of an exported generator, read back from its graphs, so that training can go on.
+"""The networks of an exported generator, read back from its graphs: to train on, or export anew.
 
 An exporter keeps the names of most weights; a matrix that it turned over to multiply from the other
 side is found by the bias that is added after it. What live graphs do not hold is left at its
@@ -31,6 +31,7 @@ __all__ = ["read_exported"]
 # What a graph that encodes and never fills in or learns has no use for.
 _UNUSED = ("decoder_", "hidden", "log_scale")
 _SAMPLERS = ("euler", "ping_pong")
+_ENCODERS = ("encoder.onnx", "judge.onnx", "tokens.onnx", "codec_encoder.onnx")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -59,8 +60,14 @@ def read_exported(folder: Path) -> TrainedNetworks:
     if size is None or card.precision != "fp32" or card.sampler not in _SAMPLERS:
         raise BundleError(
             f"Generator {folder.name!r} is {card.spec.family} {card.spec.size} in "
-            f"{card.precision}; training goes on from small ones in fp32 only. Give another, or "
-            "train anew."
+            f"{card.precision}; networks are read back from small ones in fp32 only. Give such a "
+            "one, or the training run or checkpoint that it was made of."
+        )
+    missing = [name for name in _ENCODERS if name not in card.files]
+    if missing:
+        raise BundleError(
+            f"Generator {folder.name!r} lacks {' and '.join(missing)}, as one in a bundle may: "
+            "not all of its networks are here. Give the folder that was exported."
         )
     check_generator_files(folder, card, role="live")
     check_generator_files(folder, card, role="scores")

@@ -53,12 +53,12 @@ def export_networks(
     overwrite: bool,
     checks: Checks,
 ) -> GeneratorCard:
-    """Export a training run or a full-size checkpoint.
+    """Export a training run or a full-size checkpoint; or an exported small generator anew.
 
     Parameters
     ----------
     folder, out : Path
-    kind : {"training", "full"}
+    kind : {"training", "full", "generator"}
         From `kind_of`.
     precision, steps, overwrite, checks
         See `export.generator_export.export_generator`.
@@ -72,7 +72,8 @@ def export_networks(
     SettingError
         If an option does not go with the folder, or torch is missing.
     HearbackError
-        See `export_generator`, `read_training`, `load_full_generator` and `export_full`.
+        See `export_generator`, `read_training`, `read_exported`, `load_full_generator` and
+        `export_full`.
     """
     try:
         import torch  # noqa: F401  (only whether it is there)
@@ -90,6 +91,27 @@ def export_networks(
             read_training(folder, teacher=teacher),
             out,
             steps=steps,
+            precision=precision,
+            overwrite=overwrite,
+            checks=checks,
+        )
+    if kind == "generator":
+        from export.generator_export import export_generator
+        from export.generator_files import read_generator_card
+        from export.restored import read_exported
+
+        if text is not None or teacher:
+            raise SettingError(
+                f"{folder} is exported already, and holds one denoiser and no text. Leave "
+                "--teacher and --text out."
+            )
+        spec = read_generator_card(folder).spec
+        return export_generator(
+            read_exported(folder),
+            out,
+            steps=steps,
+            stretches=spec.stretches,
+            held=spec.held,
             precision=precision,
             overwrite=overwrite,
             checks=checks,

@@ -83,7 +83,8 @@ class Denoiser(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (batch, frames, latent)
-            Noisy latents; what it holds at known frames does not matter.
+            Noisy latents; what it holds at known frames does not matter. For one window the axis
+            of the batch may be left out, here and below: a graph of it is half as long then.
         time : Tensor of shape (batch,)
             0 to 1.
         condition : Tensor of shape (batch, 512)
@@ -104,17 +105,14 @@ class Denoiser(nn.Module):
         words = self.tokens(tokens)
         h = self.enter(torch.cat([x * (1.0 - mask), clean * mask, mask, words], dim=-1))
         given = self.condition(condition * math.sqrt(CONDITION_DIM))
-        h = h + given.unsqueeze(1)
+        h = h + given.unsqueeze(-2)
         c = self.mix(self.time(_time_features(time)) + given)
-        modulation = self.modulation(c).unflatten(-1, (6, self.width))  # (batch, 6, width)
-        turn = _rotation(x.shape[1], x.device)
+        modulation = self.modulation(c).unflatten(-1, (6, self.width)) + _scales(x.device)
+        turn = _rotation(x.shape[-2], x.device)
         for block in self.blocks:
             h = block(h, modulation, turn)
-        scale, shift = (
-            (self.leave_modulation(c).unflatten(-1, (2, self.width)) + self.leave_table)
-            .unsqueeze(2)
-            .unbind(1)
-        )
+        leaving = self.leave_modulation(c).unflatten(-1, (2, self.width))
+        scale, shift = (leaving + self.leave_table).chunk(2, dim=-2)
         velocity: Tensor = self.leave(_normed(h) * (1.0 + scale) + shift)
         return velocity.float()
 
@@ -134,32 +132,49 @@ class _Block(nn.Module):
         self.down = nn.Linear(_EXPANSION * width, width)
 
     def forward(self, x: Tensor, modulation: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the frames, (batch, frames, width)."""
-        scale_a, shift_a, gate_a, scale_b, shift_b, gate_b = (
-            (modulation + self.table).unsqueeze(2).unbind(1)
-        )  # (batch, 1, width) each
-        x = x + gate_a * self._attend(_normed(x) * (1.0 + scale_a) + shift_a, turn)
-        h = _normed(x) * (1.0 + scale_b) + shift_b
-        h = h + self.conv(h.transpose(1, 2)).transpose(1, 2)
+        """Return the frames, (..., frames, width).
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., frames, width)
+        modulation : Tensor of shape (..., 6, width)
+            Scale, shift and gate of attention, then of the map; scales are 1 where nothing changes.
+        turn : tuple of Tensor
+            From `_rotation`.
+        """
+        # Pieces keep their axis: for a graph of single nodes to take it away is a node each.
+        scale_a, shift_a, gate_a, scale_b, shift_b, gate_b = (modulation + self.table).chunk(
+            6, dim=-2
+        )
+        x = x + gate_a * self._attend(_normed(x) * scale_a + shift_a, turn)
+        h = _normed(x) * scale_b + shift_b
+        h = h + self.conv(h.transpose(-2, -1)).transpose(-2, -1)
         y: Tensor = self.down(functional.gelu(self.up(h), approximate="tanh"))
         return x + gate_b * y
 
     def _attend(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-        batch, frames, width = x.shape
-        qkv = self.qkv(x).reshape(batch, frames, 3, self.heads, _HEAD).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x).unflatten(-1, (3 * self.heads, _HEAD)).transpose(-3, -2)
+        both, v = torch.split(qkv, [2 * self.heads, self.heads], dim=-3)
         # Norms of queries and keys keep the logits bounded in half precision (arXiv:2302.05442).
-        q, k = (_turned(_normed(part), turn).to(qkv.dtype) for part in (qkv[0], qkv[1]))
+        q, k = _turned(_normed(both), turn).to(v.dtype).chunk(2, dim=-3)
         # Written out: for 64 frames the fused kernel's backward pass costs three times this.
         weights = torch.softmax((q @ k.transpose(-2, -1)).float() * (2.0 * _HEAD**-0.5), dim=-1)
-        y = weights.to(qkv.dtype) @ qkv[2]
-        out: Tensor = self.out(y.transpose(1, 2).reshape(batch, frames, width))
+        y = weights.to(v.dtype) @ v
+        out: Tensor = self.out(y.transpose(-3, -2).flatten(-2))
         return out
 
 
 def _normed(x: Tensor) -> Tensor:
     """Each frame by its root mean square over channels, in float32."""
     x = x.float()
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+    y = x / torch.sqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+    # With a gain ONNX Runtime sees that this is a norm, and does it in one operator for six.
+    return y * torch.ones(x.shape[-1]) if torch.compiler.is_exporting() else y
+
+
+def _scales(device: torch.device) -> Tensor:
+    """Return 1 where a modulation scales and 0 where it does not: (6, 1)."""
+    return torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0], device=device).unsqueeze(-1)
 
 
 def _time_features(time: Tensor) -> Tensor:
@@ -170,13 +185,14 @@ def _time_features(time: Tensor) -> Tensor:
 
 
 def _rotation(frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, (frames, 16), of rotary positions (arXiv:2104.09864, eq. 15)."""
+    """Cosines and signed sines, (frames, 32), of rotary positions (arXiv:2104.09864, eq. 34)."""
     rates = 1_000.0 ** (-torch.arange(_HEAD // 2, device=device) / (_HEAD // 2))
     angle = torch.arange(frames, device=device).unsqueeze(-1) * rates
-    return torch.cos(angle), torch.sin(angle)
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
 
 def _turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     cosine, sine = turn
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+    return x * cosine + torch.cat([second, first], dim=-1) * sine

@@ -275,12 +275,20 @@ class StretchGraph(nn.Module):
         Returns
         -------
         stages : dict
-            The output that is to be compared, and what it is here, by stage.
+            The output that is to be compared, and what it is here, by stage. Outputs of the state
+            that stand here are not to be compared after the whole stretch.
         """
         memory = [inputs[f"state.{name}"] for name in self.state_names[3:]]
         mel, _ = self.scaled_mel(found["probe.latents"], memory[: self._n_decoder])
-        sound, _ = self.sound(found["probe.mel"], memory[self._n_decoder :])
-        return {"codec": ("probe.mel", mel), "vocoder": ("sound", sound)}
+        sound, after = self.sound(found["probe.mel"], memory[self._n_decoder :])
+        windows, phases = (f"next.{name}" for name in self.state_names[-2:])
+        return {
+            "codec": ("probe.mel", mel),
+            "vocoder": ("sound", sound),
+            # Phases that ran on through a stretch pass on every rounding error before them.
+            "windows": (windows, after[-2]),
+            "phases": (phases, after[-1]),
+        }
 
     def sound(self, mel: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the sound, (1, 160 m), of scaled mel (1, m, 64), and the vocoder's memory."""
@@ -295,11 +303,12 @@ class StretchGraph(nn.Module):
 
     def _velocity(self, given: dict[str, Tensor]) -> Callable[[Tensor, Moment], Tensor]:
         if self.guidance == 1.0:
+            alone = {name: value[0] for name, value in given.items()}
 
             def plain(x: Tensor, time: Moment) -> Tensor:
-                moment = torch.as_tensor(time, device=x.device).reshape(1)
-                velocity: Tensor = self.denoiser(x, moment, **given)
-                return velocity
+                moment = torch.as_tensor(time, device=x.device)
+                velocity: Tensor = self.denoiser(x[0], moment, **alone)
+                return velocity.unsqueeze(0)
 
             return plain
         # With the condition and without it side by side: one call for both.

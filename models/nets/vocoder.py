@@ -141,16 +141,18 @@ def _run_on(phase: Tensor, turn: Tensor, pull: Tensor) -> Tensor:
         No gradient goes from frame to frame: through dozens of turns it would grow to many times
         what the frames themselves give, and drown it.
     """
-    cosine = torch.cos(turn).unsqueeze(2)
-    sine = torch.sin(turn)
-    sines = torch.stack([-sine, sine], dim=2)
+    cosine, sine = torch.cos(turn), torch.sin(turn)
+    # The matrix that turns real and imaginary part of a bin: (batch, frames, 2, 2, bins).
+    batch, frames, bins = turn.shape
+    rotation = torch.stack([cosine, -sine, sine, cosine], dim=2)
+    rotation = rotation.reshape(batch, frames, 2, 2, bins)
     phases = []
-    for c, s, towards in zip(cosine.unbind(1), sines.unbind(1), pull.unbind(1), strict=True):
-        before = phase.detach()
-        moved = towards + c * before + s * before.flip(1)
-        phase = moved * torch.rsqrt(moved.square().sum(1, keepdim=True) + 1e-6)
+    phase = phase.unsqueeze(1)
+    for turned, towards in zip(rotation.chunk(frames, 1), pull.chunk(frames, 1), strict=True):
+        moved = towards + (turned * phase.detach().unsqueeze(2)).sum(3)
+        phase = moved / torch.sqrt(moved.square().sum(2, keepdim=True) + 1e-6)
         phases.append(phase)
-    return torch.stack(phases, dim=1)
+    return torch.cat(phases, dim=1)
 
 
 def _prior_basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from export.cli import register
 from export.generator import open_generator
 from export.runtime import has_provider
-from models.errors import DeviceError, FileError, HearbackError, SettingError
+from models.errors import BundleError, DeviceError, FileError, HearbackError, SettingError
 
 app = typer.Typer()
 register(app)
@@ -51,7 +51,10 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(plain: Path, tmp_path:
     (stage / "final.safetensors").write_bytes(b"")
     said = _refused(FileError, tmp_path / "run", "--out", out)
     assert "lacks the trained encoder, judge, tokens, vocoder and generator" in said
-    assert "is exported already" in _refused(SettingError, plain, "--out", out, "--steps", "2")
+    assert "is exported already" in _refused(SettingError, plain, "--out", out, "--teacher")
+    anew = plain, "--out", out, "--steps", "2"
+    assert "holds one denoiser" in _refused(SettingError, *anew, "--teacher")
+    assert "not all of its networks are here" in _refused(BundleError, *anew)
     assert not out.exists()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -46,6 +47,16 @@ def test_streams_are_those_of_torch_in_any_sequence_of_lengths(
     np.testing.assert_array_equal(np.concatenate(run_stream(generator, lengths, seed=seed)), found)
 
 
+def test_a_norm_is_one_operator_for_the_runtime(exported: Path, tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(exported / "generator-1.onnx", options)
+    graph = onnx.load(tmp_path / "optimised.onnx", load_external_data=False).graph
+    norms = [n for n in graph.node if n.op_type == "SimplifiedLayerNormalization"]
+    # Two steps of one block: before attention and map, of queries and keys, before leaving.
+    assert len(norms) == 2 * 4
+
+
 def test_the_card_says_what_the_folder_holds(exported: Path, trained: TrainedNetworks) -> None:
     card = read_generator_card(exported)
     assert card.spec.stretches == STRETCHES
@@ -63,7 +74,10 @@ def test_the_card_says_what_the_folder_holds(exported: Path, trained: TrainedNet
         for name in card.parity["figures"]
         if name.startswith(("single.1.", "single.3.")) and name.endswith("relative_l2")
     }
-    assert stages == {"denoiser", "sampler", "codec", "vocoder", "stretch", "state"}
+    assert stages == {
+        *("denoiser", "sampler", "codec", "vocoder", "windows", "phases"),
+        *("stretch", "state"),
+    }
     assert card.licence in (exported / "card.md").read_text("utf-8")
 
 

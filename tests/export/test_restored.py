@@ -12,9 +12,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+import typer
 from torch import Tensor
+from typer.testing import CliRunner
 
 from export.checkpoint import TrainedNetworks
+from export.cli import register
 from export.generator import open_generator
 from export.generator_files import (
     CARD_FILE,
@@ -75,6 +78,24 @@ def test_where_it_was_trained_stays_known(restored: TrainedNetworks) -> None:
     assert restored.licence == card.licence
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_it_is_exported_anew_with_another_number_of_steps(tmp_path: Path) -> None:
+    app = typer.Typer()
+    register(app)
+    app.callback()(lambda: None)
+    options = ["--out", str(tmp_path / "one"), "--steps", "1", "--conditions", "3"]
+    found = CliRunner().invoke(app, ["export", str(_SHIPPED), *options])
+    assert found.exit_code == 0, found.exception
+    made, before = open_generator(tmp_path / "one"), open_generator(_SHIPPED)
+    assert made.spec == replace(before.spec, steps=1)
+    assert made.card.about == before.card.about
+    assert made.card.parity["failed"] == []
+    # What embeds stays what it was, or bundles of before would not know their embedding again.
+    for name in ("encoder.onnx", "judge.onnx"):
+        assert (tmp_path / "one" / name).read_bytes() == (_SHIPPED / name).read_bytes(), name
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(_SHIPPED, tmp_path / "copy"))
@@ -83,7 +104,7 @@ def copy(tmp_path: Path) -> Path:
 def test_a_generator_in_half_precision_is_refused(copy: Path) -> None:
     values = json.loads((copy / CARD_FILE).read_text("utf-8"))
     (copy / CARD_FILE).write_text(json.dumps(values | {"precision": "fp16"}))
-    with pytest.raises(BundleError, match=r"in fp16; training goes on from small ones in fp32"):
+    with pytest.raises(BundleError, match=r"in fp16; networks are read back from small ones"):
         read_exported(copy)
 
 

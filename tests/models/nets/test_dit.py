@@ -46,6 +46,18 @@ def test_condition_tokens_prefix_and_time_all_act() -> None:
         assert float((denoiser(x, time + 0.1, **given) - base).abs().max()) > 1e-3
 
 
+def test_one_window_without_the_axis_of_the_batch_is_a_row_of_a_batch() -> None:
+    denoiser, given, x = _denoiser(), _given(), torch.randn(2, 12, 8)
+    time = torch.tensor([0.2, 0.8])
+    with torch.no_grad():
+        both = denoiser(x, time, **given)
+        for row in range(2):
+            alone = {name: value[row] for name, value in given.items()}
+            torch.testing.assert_close(
+                denoiser(x[row], time[row], **alone), both[row], rtol=1e-5, atol=1e-5
+            )
+
+
 def test_tokens_keep_their_time_when_they_are_put_to_frames() -> None:
     tokens = torch.arange(3.0).repeat_interleave(8).reshape(1, 24, 1).expand(1, 24, 768)
     frames = frame_tokens(tokens)
