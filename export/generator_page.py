@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from export.generator_files import GeneratorCard
+from export.sources import STAGES
 
 __all__ = ["NOT_FOR", "PAGE_FILE", "card_page", "figure_text", "time_text"]
 
 PAGE_FILE = "card.md"
-_STAGES = ("encoder", "judge", "codec", "tokens", "vocoder", "generator", "distill")
 NOT_FOR = (
     "It was trained on procedural sounds unless its recipe says otherwise: tones, melodies, drums, "
     "vowels, noises, textures. It makes no intelligible speech and imitates no person's voice.",
@@ -67,7 +67,7 @@ def figure_text(value: float | None) -> str:
 def _place(item: tuple[str, Any]) -> tuple[int, str]:
     """Return where something stands on the page: stages as they follow one another, the rest."""
     name = item[0]
-    return (_STAGES.index(name) if name in _STAGES else len(_STAGES)), name
+    return (STAGES.index(name) if name in STAGES else len(STAGES)), name
 
 
 def _tree(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from export.generator_files import GeneratorCard
     from export.generator_folder import Checks, Precision
 
-__all__ = ["Kind", "export_networks", "kind_of"]
+__all__ = ["STAGES", "Kind", "export_networks", "kind_of"]
 
 Kind: TypeAlias = Literal["bundle", "generator", "training", "full"]
-_STAGES = ("encoder", "judge", "codec", "tokens", "vocoder", "generator", "distill")
+STAGES = ("encoder", "judge", "codec", "tokens", "vocoder", "generator", "distill")
+"""Of a training run, in their order."""
 
 
 def kind_of(folder: Path) -> Kind:
@@ -30,7 +31,7 @@ def kind_of(folder: Path) -> Kind:
         return "bundle"
     if (folder / CARD_FILE).is_file():
         return "generator"
-    if any((folder / stage / "final.safetensors").is_file() for stage in _STAGES):
+    if any((folder / stage / "final.safetensors").is_file() for stage in STAGES):
         return "training"
     if all((folder / part / "config.json").is_file() for part in ("unet", "vae", "vocoder")):
         return "full"

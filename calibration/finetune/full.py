@@ -21,6 +21,7 @@ from calibration.finetune.lora import Additions
 from calibration.finetune.settings import FinetuneSettings, FullSettings
 from calibration.finetune.stage import BrainStage
 from calibration.finetune.windows import BrainWindows
+from calibration.generated.entering import POOL, WHOLE
 from calibration.training.loop import autocast
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FullFinetune", "enter_tokens"]
 
-_WHOLE = 64  # steps of tokens in 10.24 s
-_POOL = 8
 _CHECKS = (100, 300, 500, 700, 900)  # thousandths of the levels at which windows are checked
 
 
@@ -272,13 +271,13 @@ def enter_tokens(tokens: Tensor, *, pooled: bool, pooling: str, fill: str) -> Te
     -------
     tokens : Tensor of shape (batch, 8 or 512, 768)
     """
-    steps = tokens.unflatten(1, (-1, TOKENS_PER_STEP))[:, :_WHOLE]  # type: ignore[no-untyped-call]
-    missing = _WHOLE - steps.shape[1]
+    steps = tokens.unflatten(1, (-1, TOKENS_PER_STEP))[:, :WHOLE]  # type: ignore[no-untyped-call]
+    missing = WHOLE - steps.shape[1]
     more = steps[:, -1:].expand(-1, missing, -1, -1)
     whole: Tensor = torch.cat([steps, torch.zeros_like(more) if fill == "zeros" else more], dim=1)
     if not pooled:
         return whole.flatten(1, 2)
     # (batch, 8 groups of 8 steps, 64 tokens, 768)
-    groups = whole.reshape(len(whole), _WHOLE // _POOL, _POOL * TOKENS_PER_STEP, -1)
+    groups = whole.reshape(len(whole), WHOLE // POOL, POOL * TOKENS_PER_STEP, -1)
     mean = groups.mean(2)
     return mean if pooling == "mean" else 0.5 * (mean + groups.amax(2))

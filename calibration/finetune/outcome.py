@@ -13,7 +13,7 @@ from calibration.acoustic.ridge import fit_ridge
 from calibration.acoustic.scores import score_tokens, shuffled_rows
 from calibration.acoustic.targets import rendered, stretch_tokens
 from calibration.finetune.prepare import Prepared
-from calibration.generated.entering import entered
+from calibration.generated.entering import EnteringTokens, entered
 from calibration.generated.tuned_record import ACOUSTIC_FILE, TunedRecord
 from calibration.outer import unit
 from models.stretch import TOKENS_PER_STEP
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from calibration.data.dataset import Dataset
     from calibration.finetune.job import BrainJob
     from calibration.finetune.stage import BrainStage
-    from calibration.generated.entering import EnteringTokens
 
 __all__ = ["BrainReport", "finish", "network_of", "tuned_record"]
 

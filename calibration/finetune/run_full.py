@@ -47,6 +47,7 @@ def tune_full(job: BrainJob) -> BrainReport | None:
     assert full is not None
     _check(full)
     assert full.clap is not None
+    text = None if full.text is None else torch.from_numpy(read_text_states(full.text))
     loaded = load_full_generator(str(full.checkpoint), full.family, published=full.published)
     generator = loaded.generator
     by_vector = generator.family.conditions == ("vector",)
@@ -73,7 +74,6 @@ def tune_full(job: BrainJob) -> BrainReport | None:
         entering = EnteringTokens(full.family, pooling=full.pooling, fill=full.fill)
     train, check = windows.split(settings.acoustic, seed=settings.seed)
     run = job.training
-    text = _text(full)
     stage = FullFinetune(
         run,
         settings.finetune,
@@ -161,10 +161,6 @@ def _latents(generator: FullGenerator, pcm: NDArray[np.float32]) -> NDArray[np.f
     mel = np.pad(mel, ((0, -len(mel) % 4), (0, 0)), mode="edge")
     made = generator.encode(torch.from_numpy(mel[None]))[0]  # (8, frames, 16)
     return np.asarray(made.permute(1, 0, 2).numpy(), np.float32)
-
-
-def _text(full: FullSettings) -> torch.Tensor | None:
-    return None if full.text is None else torch.from_numpy(read_text_states(full.text))
 
 
 def _given(

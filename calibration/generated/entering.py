@@ -17,10 +17,10 @@ from export.onnx_linear import check_onnx
 from models.errors import SettingError
 from models.stretch import TOKEN_DIM, TOKENS_PER_STEP
 
-__all__ = ["EnteringTokens", "entered"]
+__all__ = ["POOL", "WHOLE", "EnteringTokens", "entered"]
 
-_WHOLE = 64  # steps of tokens in 10.24 s
-_POOL = 8  # steps that become one token
+WHOLE = 64  # steps of tokens in 10.24 s
+POOL = 8  # steps that become one token
 _ROWS = 16  # windows at a time: the 512 tokens of one are 1.6 MB
 
 Tokens = NDArray[np.float32]
@@ -49,7 +49,7 @@ class EnteringTokens:
     @property
     def shape(self) -> tuple[int, int]:
         """Of what enters: (8 or 512, 768)."""
-        steps = _WHOLE // _POOL if self._pooled else _WHOLE * TOKENS_PER_STEP
+        steps = WHOLE // POOL if self._pooled else WHOLE * TOKENS_PER_STEP
         return steps, TOKEN_DIM
 
     def __call__(self, tokens: Tokens) -> Tokens:
@@ -111,7 +111,7 @@ class EnteringTokens:
         last = n_steps if zeros else n_steps - 1
         constants: dict[str, NDArray[Any]] = {
             "entering.steps": np.array([1, n_steps, TOKENS_PER_STEP * TOKEN_DIM], np.int64),
-            "entering.order": np.minimum(np.arange(_WHOLE), last),
+            "entering.order": np.minimum(np.arange(WHOLE), last),
             "entering.groups": np.array([1, self.shape[0], -1, TOKEN_DIM], np.int64),
             "entering.within": np.array([2], np.int64),
         }

@@ -174,16 +174,6 @@ def test_an_audioldm2_is_exported_calibrated_with_and_heard(
 
 
 _TUNING = """
-[calibration.evaluation]
-n_permutations = 20
-n_bootstrap = 20
-n_shuffled = 1
-families = false
-
-[calibration.generator]
-scored_clips = 3
-scored_s = 1.0
-
 [full]
 checkpoint = "{checkpoint}"
 family = "audioldm2"
@@ -206,7 +196,7 @@ def test_a_tuned_audioldm2_brings_its_acoustic_decoder_into_a_bundle(
     from models.nets.full.loaders import load_full_generator
     from models.nets.full.random_weights import save_checkpoint
     from models.settings import load_settings
-    from tests.calibration.finetune.training import OPTIONS, write_recordings
+    from tests.calibration.finetune.training import OPTIONS, SCORING, write_recordings
     from tests.models.nets.full.tiny import shallow_generator
 
     recordings, out = write_recordings(tmp_path / "brain"), tmp_path / "tuned"
@@ -214,7 +204,7 @@ def test_a_tuned_audioldm2_brings_its_acoustic_decoder_into_a_bundle(
     save_checkpoint(shallow_generator("audioldm2"), checkpoint)
     np.save(text, _TEXT)
     config = tmp_path / "brain.toml"
-    options = OPTIONS.format(what="", recordings=recordings, method="transformer")
+    options = OPTIONS.format(what="", recordings=recordings, method="transformer") + SCORING
     config.write_text(options + _TUNING.format(checkpoint=checkpoint, small=small, text=text))
     settings, made = load_settings(config, BrainTraining), tmp_path / "made"
     check_bundle(settings, made)

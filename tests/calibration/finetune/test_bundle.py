@@ -23,20 +23,12 @@ from export.generator_folder import Checks
 from models.errors import FileError, SettingError
 from models.settings import load_settings
 from stream.offline import OfflineSettings, run_offline
-from tests.calibration.finetune.training import OPTIONS, write_recordings, write_training
-
-_SCORING = """
-[calibration.evaluation]
-n_permutations = 20
-n_bootstrap = 20
-n_shuffled = 1
-families = false
-
-[calibration.generator]
-scored_clips = 3
-scored_s = 1.0
-scored_strengths = [0.5]
-"""
+from tests.calibration.finetune.training import (
+    OPTIONS,
+    SCORING,
+    write_recordings,
+    write_training,
+)
 
 
 @pytest.mark.slow
@@ -52,7 +44,8 @@ def test_both_tuned_parts_reach_a_bundle_that_plays_and_is_scored_on_test_runs_o
         OPTIONS.format(
             what=f'generator = "{training}"', recordings=recordings, method="transformer"
         )
-        + _SCORING,
+        + SCORING
+        + "scored_strengths = [0.5]\n",
         "utf-8",
     )
     settings = load_settings(config, BrainTraining)

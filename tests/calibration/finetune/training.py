@@ -10,7 +10,7 @@ from calibration.simulate import RegionSettings, SimulationSettings, simulate_da
 from calibration.training.checkpoint import save_tensors
 from export.checkpoint import random_trained
 
-__all__ = ["OPTIONS", "write_recordings", "write_training"]
+__all__ = ["OPTIONS", "SCORING", "write_recordings", "write_training"]
 
 OPTIONS = """
 {what}
@@ -49,6 +49,19 @@ batch = 4
 check_every = 2
 check_windows = 8
 error_share = 0.3
+"""
+
+# Of the bundle after it; ends in the table of the generator.
+SCORING = """
+[calibration.evaluation]
+n_permutations = 20
+n_bootstrap = 20
+n_shuffled = 1
+families = false
+
+[calibration.generator]
+scored_clips = 3
+scored_s = 1.0
 """
 
 
