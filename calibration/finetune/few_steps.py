@@ -17,13 +17,14 @@ from torch import nn
 
 from calibration.acoustic.settings import AcousticSettings
 from calibration.finetune.settings import FewStepSettings, FinetuneSettings
-from calibration.finetune.small import PREFIX, SmallFinetune
+from calibration.finetune.small import SmallFinetune
 from calibration.finetune.windows import BrainWindows
 from calibration.training.generator import guided
 from calibration.training.loop import autocast
 from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
 from models.nets.samplers import uniform_times
+from models.nets.stretch import PREFIX
 
 if TYPE_CHECKING:
     from torch import Tensor

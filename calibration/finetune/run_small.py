@@ -11,13 +11,14 @@ from calibration.acoustic.token_decoder import load_token_decoder
 from calibration.finetune.few_steps import FewSteps
 from calibration.finetune.job import BrainJob
 from calibration.finetune.outcome import BrainReport, finish, network_of, tuned_record
-from calibration.finetune.small import PREFIX, SmallFinetune
+from calibration.finetune.small import SmallFinetune
 from calibration.finetune.trained import RunEmbedder, RunTokens, TrainedParts
 from calibration.generated.tuned_record import TunedRecord, write_tuned
 from calibration.training.checkpoint import save_tensors, weights_digest
 from calibration.whole_file import write_whole
 from models.errors import FileError, SettingError
 from models.nets.dit import Denoiser
+from models.nets.stretch import PREFIX
 
 __all__ = ["tune_small"]
 

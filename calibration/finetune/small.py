@@ -19,14 +19,13 @@ from calibration.training.loop import autocast
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
 from models.nets.dit import Denoiser, frame_tokens
+from models.nets.stretch import PREFIX
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PREFIX", "SmallFinetune"]
+__all__ = ["SmallFinetune"]
 
-PREFIX = 32  # latent frames that may be known
-_NEW = 32  # latent frames of a stretch that are made at most
 _SHORTEST = 8
 _MOMENTS = 4  # at which each window is checked
 

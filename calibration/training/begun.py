@@ -87,11 +87,8 @@ def begin_from(
             load_weights(made.averages[key], tensors, key)
         made.derive()
         known = trained.about.get(name, {})
-        note = {
-            **{key: known[key] for key in ("step", "scores", "labels") if key in known},
-            "seconds": 0.0,
-            "begun_from": digest,
-        }
+        kept = ("step", "seconds", "scores", "labels")
+        note = {**{key: known[key] for key in kept if key in known}, "begun_from": digest}
         save_tensors(path, tensors, note)
     if not (out / "generator" / START).exists():
         start = _named({"denoiser": trained.nets.denoiser})

@@ -39,10 +39,10 @@ def card_fields(run_folder: Path) -> dict[str, Any]:
     Returns
     -------
     fields : dict
-        `licence`, `size`, `seed`, `sounds`, `recipe`, `seconds`, `made_with` (None where it was not
-        recorded), `begun_from` (digest of the card of the generator that it was begun from, None if
-        of none), `stages` by name (`what`, `steps`, `seconds`, `scores`, `begun_from` if it was
-        taken as it was), `not_for`.
+        `licence`, `size`, `seed`, `sounds`, `recipe`, `seconds` (of what was trained here),
+        `made_with` (None where it was not recorded), `begun_from` (digest of the card of the
+        generator that it was begun from, None if of none), `stages` by name (`what`, `steps`,
+        `seconds`, `scores`, `begun_from` if it was taken as it was), `not_for`.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def card_fields(run_folder: Path) -> dict[str, Any]:
             for name, stage in stages.items()
             if stage["begun_from"] is None
         },
-        "seconds": round(sum(stage["seconds"] or 0.0 for stage in stages.values())),
+        "seconds": round(sum(s["seconds"] or 0.0 for s in stages.values() if not s["begun_from"])),
         "made_with": made_with,
         "begun_from": next(filter(None, (s["begun_from"] for s in stages.values())), None),
         "stages": stages,
@@ -134,7 +134,7 @@ def model_card(run_folder: Path) -> str:
         ]
     lines += ["", "## Stages and what they reach on sounds held out", ""]
     for name, stage in fields["stages"].items():
-        spent = "taken as it was" if stage["begun_from"] else time_text(stage["seconds"])
+        spent = time_text(stage["seconds"]) + (", taken as it was" if stage["begun_from"] else "")
         lines.append(f"- **{name}**: {stage['what']}. {stage['steps']} steps, {spent}.")
         lines += [f"  - {key}: {_number(value)}" for key, value in stage["scores"].items()]
     lines += ["", "## Recipe", "", "```json", json.dumps(fields["recipe"], indent=1), "```"]

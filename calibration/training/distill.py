@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from calibration.training.checkpoint import load_tensors, load_weights, weights_digest
 from calibration.training.few_steps import score_few_steps
-from calibration.training.generator import PREFIX, draw_windows, guided
+from calibration.training.generator import draw_windows, guided
 from calibration.training.loop import Stage, autocast, learning_rate
 from calibration.training.material import Material
 from calibration.training.paths import MOMENTS, TeacherPaths, windows_given
@@ -31,6 +31,7 @@ from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
 from models.nets.samplers import ping_pong, uniform_times
 from models.nets.sizes import make_denoiser
+from models.nets.stretch import PREFIX
 
 __all__ = ["DistillStage", "LatentCritic"]
 

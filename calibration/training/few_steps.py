@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibration.honest.audio_metrics import frechet_distance
-from calibration.training.generator import FRAMES, PREFIX, guided, load_scorers
+from calibration.training.generator import FRAMES, guided, load_scorers
 from calibration.training.loop import autocast
 from calibration.training.material import WINDOW_STARTS, Material
 from calibration.training.settings import TrainingSettings
@@ -27,6 +27,7 @@ from models.nets.encoder import AudioEncoder
 from models.nets.readout import Readout
 from models.nets.samplers import euler, ping_pong, uniform_times
 from models.nets.sizes import LATENT
+from models.nets.stretch import PREFIX
 
 __all__ = ["score_few_steps"]
 

@@ -24,12 +24,12 @@ from models.nets.encoder import AudioEncoder
 from models.nets.readout import Readout
 from models.nets.samplers import euler, ping_pong, uniform_times
 from models.nets.sizes import make_codec, make_denoiser
+from models.nets.stretch import PREFIX
 
 __all__ = [
     "FADE",
     "FRAMES",
     "LENGTHS",
-    "PREFIX",
     "GeneratorStage",
     "Windows",
     "draw_windows",
@@ -39,9 +39,8 @@ __all__ = [
 ]
 
 FRAMES = WINDOW // FRAMES_PER_LATENT  # latent frames of a window: 64
-PREFIX = FRAMES // 2  # of which may be known: 32, 1.28 s
-# That windows are cut to: 1.28 s, then stretches of 2 to 28 frames and the 4 held back.
-LENGTHS = (38, 44, 52, 64)
+# That windows are cut to: what was heard, then stretches of 2, 8 and 16 frames and the 4 held back.
+LENGTHS = (PREFIX + 6, PREFIX + 12, PREFIX + 20, FRAMES)
 _ASKED = ("condition", "tokens")  # what guidance leaves out
 FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
 
@@ -88,7 +87,7 @@ def draw_windows(
     known = np.zeros((n, FRAMES), np.float32)
     prefixed = rng.uniform(size=n) < options.prefixed
     switched = prefixed & (rng.uniform(size=n) < options.switched)
-    full = rng.uniform(size=n) < 0.6  # a stream that has just begun knows less than 1.28 s
+    full = rng.uniform(size=n) < 0.6  # a stream that has just begun knows less
     lengths = np.where(full | switched, PREFIX, rng.integers(1, PREFIX + 1, n))
     known[:, :PREFIX] = prefixed[:, None] & (np.arange(PREFIX) >= PREFIX - lengths[:, None])
     other = _cut(latents, rng.integers(0, material.n_train, n), rng.integers(0, 5, n))

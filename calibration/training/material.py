@@ -33,7 +33,7 @@ __all__ = [
     "prepare_sounds",
 ]
 
-WINDOW = 256  # mel frames of a window: 2.56 s, a prefix of 1.28 s and as much after it
+WINDOW = 256  # mel frames of a window: 2.56 s, what was heard before and what comes after it
 WINDOW_STARTS = (0, 64, 128, 192, 256)  # windows that a stored sound is cut into, mel frames
 
 FACTORS = ("pitch", "tempo", "brightness", "loudness", "density")

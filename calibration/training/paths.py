@@ -35,7 +35,7 @@ MOMENTS = (0.0, 0.25, 0.5, 0.75)
 
 _CHUNK = 8  # windows of one length that are drawn together
 _TOGETHER = 8
-_FORMAT = 1
+_FORMAT = 2
 
 
 class TeacherPaths:

@@ -154,8 +154,9 @@ def summary(out: Path, stages: Sequence[StageName] = STAGES) -> dict[str, Any]:
     Returns
     -------
     values : dict
-        `folder`, `seconds`, and `stages` by name with `steps`, `seconds` and `scores`. What was
-        trained without a clock, and scores that are no number, are None.
+        `folder`, `seconds`, and `stages` by name with `steps`, `seconds` and `scores`. Times of
+        what was taken from another generator or trained without a clock, and scores that are no
+        number, are None.
     """
     found: dict[str, Any] = {}
     for name in stages:
@@ -163,7 +164,7 @@ def summary(out: Path, stages: Sequence[StageName] = STAGES) -> dict[str, Any]:
             note = read_note(out / name / FINAL)
             found[name] = {
                 "steps": note.get("step"),
-                "seconds": note.get("seconds"),
+                "seconds": None if note.get("begun_from") else note.get("seconds"),
                 "scores": json_values(note.get("scores", {})),
             }
     seconds = sum(stage["seconds"] or 0.0 for stage in found.values())

@@ -1,6 +1,6 @@
 """One stretch of the small generator as one graph of tensors, and a generator around it.
 
-The window that the denoiser sees is 32 frames of what was heard, the frames of the stretch, and
+The window that the denoiser sees is 24 frames of what was heard, the frames of the stretch, and
 those that are made beyond it and held back. The first frames of a stretch are blended with what the
 last one held back for them; all go through the codec's decoder and the vocoder, whose memory goes
 in and out.
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 WINDOW = 64  # latent frames that the denoiser was trained on, at most
-PREFIX = 32  # of which so many may be known
+PREFIX = 24  # of which so many may be known: .96 s
 STRETCHES = (2, 4, 16)  # each graph is some 400 kB beside the weights that all share
 PROBES = ("velocity", "made", "latents", "mel")
 

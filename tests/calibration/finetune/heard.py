@@ -6,6 +6,7 @@ import numpy as np
 
 from calibration.acoustic.settings import AcousticSettings
 from calibration.finetune.windows import BrainWindows, decode_tokens
+from models.nets.stretch import PREFIX
 from tests.calibration.acoustic.brain import make_windows
 
 __all__ = ["ACOUSTIC", "heard_windows"]
@@ -26,7 +27,7 @@ ACOUSTIC = AcousticSettings(
 
 
 def heard_windows(
-    *, n_clips: int = 16, prefix: int = 32, latent: tuple[int, ...] = (32,), seed: int = 0
+    *, n_clips: int = 16, prefix: int = PREFIX, latent: tuple[int, ...] = (32,), seed: int = 0
 ) -> BrainWindows:
     made = make_windows(n_clips=n_clips, per_clip=3, steps=2, n_features=20, seed=seed)
     n = len(made.samples)

@@ -84,7 +84,7 @@ def test_it_goes_on_without_being_told_again_and_the_card_says_where_it_began(be
     assert "codec" not in fields["recipe"]  # nothing of this run's recipe made it
     page = model_card(begun)
     assert fields["begun_from"] in page
-    assert "10000 steps, taken as it was" in page
+    assert "10000 steps, 1.5 h, taken as it was" in page
 
 
 def test_what_an_exported_generator_does_not_hold_is_not_made_up(begun: Path) -> None:

@@ -10,13 +10,14 @@ import torch
 
 from calibration.training.checkpoint import load_tensors
 from calibration.training.distill import DistillStage
-from calibration.training.generator import PREFIX, GeneratorStage, guided
+from calibration.training.generator import GeneratorStage, guided
 from calibration.training.loop import train_stage
 from calibration.training.material import Material
 from calibration.training.paths import MOMENTS, TeacherPaths, heun_path, windows_given
 from models.errors import SettingError
 from models.nets.dit import Denoiser
 from models.nets.samplers import heun, uniform_times
+from models.nets.stretch import PREFIX
 from tests.calibration.training.derived_run import RUN, derived_run, shorter
 from tests.calibration.training.stopping import StopAt
 
