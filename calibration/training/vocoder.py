@@ -109,7 +109,7 @@ class VocoderStage(Stage):
         state = vocoder.initial_state(len(x))
         with autocast(self.run):
             correction, _ = vocoder.corrections(x, state[:-LATE])
-        blocks, _ = vocoder.synthesise(x, correction, state[-LATE:])
+        blocks, *_ = vocoder.synthesise(x, correction, state[-LATE:])
         late = _BEFORE + vocoder.lookahead
         stop = _BEFORE + self.options.frames
         made = blocks[:, late : stop + vocoder.lookahead].flatten(1)

@@ -37,6 +37,12 @@ class Graph(Protocol):
         """Return inputs of the right shapes."""
         ...
 
+    def beside(
+        self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Return the outputs that those of another backend are to be compared with."""
+        ...
+
     def isolated(
         self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
     ) -> dict[str, tuple[str, Tensor]]:

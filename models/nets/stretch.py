@@ -44,7 +44,7 @@ __all__ = [
 WINDOW = 64  # latent frames that the denoiser was trained on, at most
 PREFIX = 24  # of which so many may be known: .96 s
 STRETCHES = (2, 4, 16)  # each graph is some 400 kB beside the weights that all share
-PROBES = ("velocity", "made", "latents", "mel")
+PROBES = ("velocity", "made", "latents", "mel", "phases")
 
 SamplerName: TypeAlias = Literal["ping_pong", "euler"]
 
@@ -126,8 +126,9 @@ class StretchGraph(nn.Module):
         A distilled denoiser has it built in.
     probes : bool
         Give what stands between the stages too, after the state, as `probe.*`: the velocity at the
-        first moment, the latents that the sampler made, those of the stretch after blending, and
-        their mel frames on the networks' scale. For comparing stage by stage.
+        first moment, the latents that the sampler made, those of the stretch after blending, their
+        mel frames on the networks' scale, and the phases of the vocoder's frames. For comparing
+        stage by stage.
     """
 
     def __init__(
@@ -200,19 +201,22 @@ class StretchGraph(nn.Module):
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
         """Return the sound of the stretch and the state after it."""
-        prefix, known, before, *rest = state
-        made, velocity = self.latents(
-            vector, tokens, noise, start, times, prefix=prefix, known=known
-        )
+        return self._stretch((vector, tokens, noise, start, times), state)
+
+    def _stretch(
+        self, given: Sequence[Tensor], state: Sequence[Tensor], *, before: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        prefix, known, waiting, *rest = state
+        made, velocity = self.latents(*given, prefix=prefix, known=known)
         # Nothing is held back before the first stretch; then no frame is known either.
         share = 1.0 - known[:, -1:, None] * (1.0 - self.rise)
-        head = share * made[:, : self.held] + (1.0 - share) * before
+        head = share * made[:, : self.held] + (1.0 - share) * waiting
         whole = torch.cat([head, made[:, self.held :]], dim=1)
         new, after = whole[:, : self.n_frames], whole[:, self.n_frames :]
         mel, decoder = self.scaled_mel(new, rest[: self._n_decoder])
-        sound, vocoder = self.sound(mel, rest[self._n_decoder :])
+        sound, phases, vocoder = self.sound(mel, rest[self._n_decoder :], before=before)
         ones = torch.ones_like(known[:, :1]).expand(-1, self.n_frames)
-        given = (
+        outputs = (
             sound,
             torch.cat([prefix, new], dim=1)[:, -PREFIX:],
             torch.cat([known, ones], dim=1)[:, -PREFIX:],
@@ -220,7 +224,7 @@ class StretchGraph(nn.Module):
             *decoder,
             *vocoder,
         )
-        return (*given, velocity, made, new, mel) if self.probes else given
+        return (*outputs, velocity, made, new, mel, phases) if self.probes else outputs
 
     def latents(
         self,
@@ -260,40 +264,62 @@ class StretchGraph(nn.Module):
         x = self._sampler(noted, x, [*moments, 1.0], noise=[*noise[1:].unbind()])
         return x[:, self.window - made :], seen[0][:, self.window - made :]
 
-    def isolated(
+    def beside(
         self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
-    ) -> dict[str, tuple[str, Tensor]]:
-        """Return what each later stage gives for what the stage before it gave elsewhere.
+    ) -> tuple[Tensor, ...]:
+        """Return the outputs that those of another backend are to be compared with.
+
+        Phases run on from frame to frame, and where what pulls a phase cancels it, the last bit
+        decides which way it goes on, in any two backends. So each frame's go on from what they
+        were in the frame before it elsewhere.
 
         Parameters
         ----------
         inputs : mapping of str to Tensor
             By `input_names`.
         found : mapping of str to Tensor
-            The outputs, by name, of another backend for these inputs; with probes.
+            The outputs, by name, of the other backend for these inputs; with probes.
+        """
+        given, state = [*inputs.values()][: -len(self.state_names)], self._state(inputs)
+        return self._stretch(given, state, before=_frame_before(state[-1], found))
+
+    def isolated(
+        self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
+    ) -> dict[str, tuple[str, Tensor]]:
+        """Return what each later stage gives for what the stage before it gave elsewhere.
+
+        Parameters are those of `beside`.
 
         Returns
         -------
         stages : dict
-            The output that is to be compared, and what it is here, by stage. Outputs of the state
-            that stand here are not to be compared after the whole stretch.
+            The output that is to be compared, and what it is here, by stage.
         """
-        memory = [inputs[f"state.{name}"] for name in self.state_names[3:]]
+        memory = self._state(inputs)[3:]
         mel, _ = self.scaled_mel(found["probe.latents"], memory[: self._n_decoder])
-        sound, after = self.sound(found["probe.mel"], memory[self._n_decoder :])
-        windows, phases = (f"next.{name}" for name in self.state_names[-2:])
+        sound, phases, _ = self.sound(
+            found["probe.mel"],
+            memory[self._n_decoder :],
+            before=_frame_before(memory[-1], found),
+        )
         return {
             "codec": ("probe.mel", mel),
+            "phases": ("probe.phases", phases),
             "vocoder": ("sound", sound),
-            # Phases that ran on through a stretch pass on every rounding error before them.
-            "windows": (windows, after[-2]),
-            "phases": (phases, after[-1]),
         }
 
-    def sound(self, mel: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the sound, (1, 160 m), of scaled mel (1, m, 64), and the vocoder's memory."""
-        blocks, after = self.vocoder.step(mel, list(memory))
-        return blocks.flatten(1), after
+    def _state(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        return [inputs[f"state.{name}"] for name in self.state_names]
+
+    def sound(
+        self, mel: Tensor, memory: Sequence[Tensor], *, before: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return the sound, (1, 160 m), of scaled mel (1, m, 64), and phases and memory after it.
+
+        See `Vocoder.traced`.
+        """
+        blocks, phases, after = self.vocoder.traced(mel, list(memory), before=before)
+        return blocks.flatten(1), phases, after
 
     def scaled_mel(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return mel frames on the networks' scale, (1, 4 n, 64), and the decoder's memory."""
@@ -332,7 +358,12 @@ class StretchGraph(nn.Module):
         silence = self.codec.silence.expand(1, 25, -1)
         with torch.no_grad():
             mel, decoder = self.scaled_mel(silence, self.codec.decoder.initial_state())
-            return [*decoder, *self.sound(mel, self.vocoder.initial_state())[1]]
+            return [*decoder, *self.sound(mel, self.vocoder.initial_state())[-1]]
+
+
+def _frame_before(last: Tensor, found: Mapping[str, Tensor]) -> Tensor:
+    """Return the phases before each frame: of the last stretch, then those found."""
+    return torch.cat([last.unsqueeze(1), found["probe.phases"][:, :-1]], dim=1)
 
 
 class TorchGenerator(GraphGenerator):

@@ -77,9 +77,24 @@ class Vocoder(Streamed):
 
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return (batch, frames, 160) for scaled mel x, (batch, frames, 64), and the state."""
+        sound, _, after = self.traced(x, state)
+        return sound, after
+
+    def traced(
+        self, x: Tensor, state: State, *, before: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Return as `run` does, and the phases of all frames, (batch, frames, 2, 321).
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, frames, 64)
+        state : list of Tensor
+        before : Tensor of shape (batch, frames, 2, 321), optional
+            What the phases of each frame go on from, in place of those of the frame before it.
+        """
         correction, after = self.corrections(x, state[:-LATE])
-        sound, late = self.synthesise(x, correction, state[-LATE:])
-        return sound, [*after, *late]
+        sound, phases, late = self.synthesise(x, correction, state[-LATE:], before=before)
+        return sound, phases, [*after, *late]
 
     def corrections(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return log gain, turn, real and imaginary pull of all bins, (batch, frames, 4 * 321)."""
@@ -91,21 +106,25 @@ class Vocoder(Streamed):
             after.append(past)
         return self.leave(self.norm(h)), after
 
-    def synthesise(self, x: Tensor, correction: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return blocks of sound, (batch, frames, 160); to be called in full precision."""
+    def synthesise(
+        self, x: Tensor, correction: Tensor, state: State, *, before: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Return blocks of sound, (batch, frames, 160), phases, state; for full precision only."""
         level, _, real, imaginary = correction.float().chunk(4, dim=-1)
         # The correction of a frame comes when the convolution has seen what follows it.
         prior = torch.cat([state[0], self.magnitudes(x)], dim=1)
         magnitude = prior[:, : x.shape[1]] * torch.exp(level.clamp(-8.0, 4.0))
-        phases = _run_on(state[2], self.turns(correction), torch.stack([real, imaginary], dim=2))
+        pull = torch.stack([real, imaginary], dim=2)
+        phases = _run_on(state[2], self.turns(correction), pull, before=before)
         spectrum = (magnitude.unsqueeze(2) * phases).flatten(2)  # (batch, frames, 2 * 321)
         frames = torch.cat([state[1], spectrum @ self.synthesis], dim=1)
         parts = frames.reshape(len(x), -1, _OVERLAP, HOP)  # (batch, 3 + time, 4, 160)
         last = parts.shape[1]
         sound = parts[:, _OVERLAP - 1 :, 0]
-        for late in range(1, _OVERLAP):
-            sound = sound + parts[:, _OVERLAP - 1 - late : last - late, late]
-        return sound, [prior[:, x.shape[1] :], frames[:, x.shape[1] :], phases[:, -1]]
+        for back in range(1, _OVERLAP):
+            sound = sound + parts[:, _OVERLAP - 1 - back : last - back, back]
+        late = [prior[:, x.shape[1] :], frames[:, x.shape[1] :], phases[:, -1]]
+        return sound, phases, late
 
     def turns(self, correction: Tensor) -> Tensor:
         """Return radians by which the phases of bins run on, (batch, frames, 321)."""
@@ -123,7 +142,7 @@ class Vocoder(Streamed):
         return blocks.flatten(1)
 
 
-def _run_on(phase: Tensor, turn: Tensor, pull: Tensor) -> Tensor:
+def _run_on(phase: Tensor, turn: Tensor, pull: Tensor, *, before: Tensor | None = None) -> Tensor:
     """Return the phases of frames one after another, as points on the unit circle.
 
     Parameters
@@ -134,6 +153,8 @@ def _run_on(phase: Tensor, turn: Tensor, pull: Tensor) -> Tensor:
         Radians by which it runs on.
     pull : Tensor of shape (batch, frames, 2, bins)
         Added before the length is made 1.
+    before : Tensor of shape (batch, frames, 2, bins), optional
+        What each frame goes on from, in place of the frame before it.
 
     Returns
     -------
@@ -146,13 +167,20 @@ def _run_on(phase: Tensor, turn: Tensor, pull: Tensor) -> Tensor:
     batch, frames, bins = turn.shape
     rotation = torch.stack([cosine, -sine, sine, cosine], dim=2)
     rotation = rotation.reshape(batch, frames, 2, 2, bins)
+    if before is not None:
+        return _moved(before, rotation, pull)
     phases = []
     phase = phase.unsqueeze(1)
     for turned, towards in zip(rotation.chunk(frames, 1), pull.chunk(frames, 1), strict=True):
-        moved = towards + (turned * phase.detach().unsqueeze(2)).sum(3)
-        phase = moved / torch.sqrt(moved.square().sum(2, keepdim=True) + 1e-6)
+        phase = _moved(phase, turned, towards)
         phases.append(phase)
     return torch.cat(phases, dim=1)
+
+
+def _moved(phase: Tensor, rotation: Tensor, pull: Tensor) -> Tensor:
+    """Return phases, (batch, frames, 2, bins), turned, pulled and again of length 1."""
+    moved = pull + (rotation * phase.detach().unsqueeze(2)).sum(3)
+    return moved / torch.sqrt(moved.square().sum(2, keepdim=True) + 1e-6)
 
 
 def _prior_basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -75,7 +75,7 @@ def test_the_card_says_what_the_folder_holds(exported: Path, trained: TrainedNet
         if name.startswith(("single.1.", "single.3.")) and name.endswith("relative_l2")
     }
     assert stages == {
-        *("denoiser", "sampler", "codec", "vocoder", "windows", "phases"),
+        *("denoiser", "sampler", "codec", "phases", "vocoder"),
         *("stretch", "state"),
     }
     assert card.licence in (exported / "card.md").read_text("utf-8")

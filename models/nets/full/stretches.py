@@ -194,12 +194,23 @@ class FullStretchGraph(nn.Module):
         )
         return (*given, velocity, made, mel) if self.probes else given
 
+    def beside(
+        self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Return the outputs that those of another backend are to be compared with.
+
+        Nothing in these networks runs on from frame to frame, so the other's are not needed;
+        parameters are those of `models.nets.stretch.StretchGraph.beside`.
+        """
+        outputs: tuple[Tensor, ...] = self(*inputs.values())
+        return outputs
+
     def isolated(
         self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
     ) -> dict[str, tuple[str, Tensor]]:
         """Return what each later stage gives for what the stage before it gave elsewhere.
 
-        Parameters are those of `models.nets.stretch.StretchGraph.isolated`.
+        Parameters are those of `beside`.
         """
         mel = self.generator.mel(found["probe.made"])
         sound, _ = self._joined(found["probe.mel"], inputs["state.tail"])

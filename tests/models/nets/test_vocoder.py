@@ -5,6 +5,7 @@ import torch
 
 from models.mel import MelSpec, log_mel
 from models.nets.codec import from_log
+from models.nets.stretch import random_nets
 from models.nets.vocoder import HOP, N_FFT, Vocoder, _run_on
 
 _BINS = N_FFT // 2 + 1
@@ -37,6 +38,23 @@ def test_a_strong_pull_sets_the_phase_and_none_lets_it_run_on() -> None:
     assert torch.allclose(
         _run_on(start, turn, pull)[0, 2, :, 0], torch.tensor([0.0, 1.0]), atol=1e-3
     )
+
+
+def test_phases_that_go_on_from_those_found_elsewhere_are_compared_frame_by_frame() -> None:
+    nets = random_nets("tiny", seed=3)
+    mel = torch.rand(1, 9, 64, generator=torch.Generator().manual_seed(0))
+    state = nets.vocoder.initial_state()
+    with torch.no_grad():
+        sound, phases, after = nets.vocoder.traced(mel, state)
+        before = torch.cat([state[-1][:, None], phases[:, :-1]], dim=1)
+        again, same, _ = nets.vocoder.traced(mel, state, before=before)
+        before[:, 4] = torch.roll(before[:, 4], 1, dims=1)  # another way in frame 3, elsewhere
+        _, others, _ = nets.vocoder.traced(mel, state, before=before)
+    torch.testing.assert_close(again, sound)
+    torch.testing.assert_close(same, phases)
+    torch.testing.assert_close(after[-1], phases[:, -1])
+    moved = (others - phases).abs().amax(dim=(0, 2, 3)) > 1e-3
+    assert moved.tolist() == [False] * 4 + [True] + [False] * 4
 
 
 def test_gradients_stay_within_their_frame() -> None:
