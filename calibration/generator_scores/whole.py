@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from calibration.generator_scores.streams import Stream
 from models.errors import SettingError
-from models.nets.codec import Codec
+from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec
 from models.nets.vocoder import Vocoder
 
-__all__ = ["decode_whole", "streamed_difference"]
+__all__ = ["decode_whole", "pieces_difference", "streamed_difference"]
 
 _LEAD = 25  # frames of silence before the first: what the memory of a new stream stands for
 
@@ -48,3 +48,43 @@ def streamed_difference(codec: Codec, vocoder: Vocoder, stream: Stream) -> float
     whole = decode_whole(codec, vocoder, stream.latents)
     heard = stream.sound[stream.delay_samples :]
     return float(np.max(np.abs(whole[: len(heard)] - heard)))
+
+
+@torch.inference_mode()
+def pieces_difference(codec: Codec, vocoder: Vocoder, stream: Stream) -> float:
+    """Return the largest difference of latents decoded in a stream's stretches and in one piece.
+
+    Both by torch, and in one piece the phases of each frame go on from what they were in the frame
+    before it in the stretches: where what pulls a phase cancels it, the last bit decides which way
+    it goes on, and `streamed_difference` tells of that.
+
+    Parameters
+    ----------
+    codec, vocoder
+        Those of the generator.
+    stream : Stream
+
+    Raises
+    ------
+    SettingError
+        If the generator's state hides its latents.
+    """
+    if stream.latents is None:
+        raise SettingError("The state of this generator does not show its latents.")
+    frames = torch.from_numpy(np.ascontiguousarray(stream.latents))[None]
+    past, begun = codec.decoder.initial_state(), vocoder.initial_state()
+    memory, sounds, phases = begun, [], []
+    for part in torch.split(frames, stream.n_frames, dim=1):
+        decoded, past = codec.decoder.step(part * codec.spread + codec.centre, past)
+        mel = decoded.reshape(1, FRAMES_PER_LATENT * part.shape[1], N_MELS)
+        sound, turned, memory = vocoder.traced(mel, memory)
+        sounds.append(sound)
+        phases.append(turned)
+    pieces = torch.cat(sounds, dim=1)
+    before = torch.cat([begun[-1][:, None], torch.cat(phases, dim=1)[:, :-1]], dim=1)
+    decoded, _ = codec.decoder.step(
+        frames * codec.spread + codec.centre, codec.decoder.initial_state()
+    )
+    mel = decoded.reshape(1, FRAMES_PER_LATENT * frames.shape[1], N_MELS)
+    whole, _, _ = vocoder.traced(mel, vocoder.initial_state(), before=before)
+    return float((whole - pieces).abs().max())
