@@ -23,6 +23,9 @@ __all__ = ["half_figures", "module_figure", "stage_figures"]
 Values: TypeAlias = dict[str, NDArray[np.float32]]
 Run: TypeAlias = Callable[[Values], Values]
 
+# Silence in sound: of a stretch that all but is, a share of it would say nothing.
+_FLOOR = 1e-5
+
 # What stands for several inputs; the largest for all others.
 _OVER: dict[str, Callable[[Iterable[float]], float]] = {"mel_pcc": min, "phase_drift": median}
 
@@ -30,8 +33,8 @@ _OVER: dict[str, Callable[[Iterable[float]], float]] = {"mel_pcc": min, "phase_d
 def stage_figures(graph: Graph, model: Any, *, seeds: Sequence[int] = range(5)) -> dict[str, float]:
     """Return the relative errors of denoiser, sampler, codec decoder, vocoder and the whole.
 
-    Of several inputs the worst. Where phases run on from frame to frame, each frame is compared
-    from the graph's own phases before it (see `models.nets.stretch.StretchGraph.beside`); by how
+    Of several inputs the worst. Where phases run on from frame to frame, torch takes those of the
+    graph and finds how they were pulled (see `models.nets.stretch.StretchGraph.beside`); by how
     much the sound differs when torch runs on from its own is told as `phase_drift`, the median.
 
     Parameters
@@ -67,16 +70,26 @@ def _figures_once(graph: Graph, run: Run, seed: int) -> dict[str, float]:
     expected = {k: v.numpy() for k, v in zip(graph.output_names, outputs, strict=True)}
     states = [f"next.{state}" for state in graph.state_names]
     errors = {
-        "denoiser": relative_error(found["probe.velocity"], expected["probe.velocity"]),
-        "sampler": relative_error(found["probe.made"], expected["probe.made"]),
-        "stretch": relative_error(found["sound"], expected["sound"]),
-        "state": max(relative_error(found[name], expected[name]) for name in states),
+        "denoiser": _error(found["probe.velocity"], expected["probe.velocity"]),
+        "sampler": _error(found["probe.made"], expected["probe.made"]),
+        "stretch": max(
+            _error(found[name], expected[name])
+            for name in ("sound", "probe.pulled")
+            if name in expected
+        ),
+        "state": max(_error(found[name], expected[name]) for name in states),
     }
-    errors |= {k: relative_error(found[name], v.numpy()) for k, (name, v) in stages.items()}
+    errors |= {k: _error(found[name], v.numpy()) for k, (name, v) in stages.items()}
     return {f"{name}.relative_l2": error for name, error in errors.items()} | {
         "mel_pcc": mel_correlation(found["sound"][0], free),
-        "phase_drift": relative_error(found["sound"][0], free),
+        "phase_drift": _error(found["sound"][0], free),
     }
+
+
+def _error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return |found - expected| / |expected|; less than the front-end's floor counts as that."""
+    error = float(np.linalg.norm(found.astype(np.float64) - expected))
+    return error / max(float(np.linalg.norm(expected)), _FLOOR * float(np.sqrt(expected.size)))
 
 
 def half_figures(graph: Graph, single: Any, half: Any, *, seed: int = 0) -> dict[str, float]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from calibration.generator_scores.streams import Stream
 from models.errors import SettingError
 from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec
-from models.nets.vocoder import Vocoder
+from models.nets.vocoder import Vocoder, unit_phases
 
 __all__ = ["decode_whole", "pieces_difference", "streamed_difference"]
 
@@ -73,18 +73,18 @@ def pieces_difference(codec: Codec, vocoder: Vocoder, stream: Stream) -> float:
         raise SettingError("The state of this generator does not show its latents.")
     frames = torch.from_numpy(np.ascontiguousarray(stream.latents))[None]
     past, begun = codec.decoder.initial_state(), vocoder.initial_state()
-    memory, sounds, phases = begun, [], []
+    memory, sounds, pulls = begun, [], []
     for part in torch.split(frames, stream.n_frames, dim=1):
         decoded, past = codec.decoder.step(part * codec.spread + codec.centre, past)
         mel = decoded.reshape(1, FRAMES_PER_LATENT * part.shape[1], N_MELS)
-        sound, turned, memory = vocoder.traced(mel, memory)
+        sound, pulled, memory = vocoder.traced(mel, memory)
         sounds.append(sound)
-        phases.append(turned)
-    pieces = torch.cat(sounds, dim=1)
-    before = torch.cat([begun[-1][:, None], torch.cat(phases, dim=1)[:, :-1]], dim=1)
+        pulls.append(pulled)
+    pieces, pulled = torch.cat(sounds, dim=1), torch.cat(pulls, dim=1)
     decoded, _ = codec.decoder.step(
         frames * codec.spread + codec.centre, codec.decoder.initial_state()
     )
     mel = decoded.reshape(1, FRAMES_PER_LATENT * frames.shape[1], N_MELS)
-    whole, _, _ = vocoder.traced(mel, vocoder.initial_state(), before=before)
+    _, here, _ = vocoder.traced(mel, begun, phases=unit_phases(pulled))
+    whole, _, _ = vocoder.traced(mel, begun, phases=unit_phases(here))
     return float((whole - pieces).abs().max())

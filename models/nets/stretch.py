@@ -21,7 +21,7 @@ from models.nets.dit import TOKEN_DIM, Denoiser
 from models.nets.graph_generator import GraphGenerator
 from models.nets.samplers import Moment, euler, ping_pong
 from models.nets.sizes import LATENT, SizeName, make_codec, make_denoiser, make_vocoder
-from models.nets.vocoder import HOP, N_FFT, Vocoder
+from models.nets.vocoder import HOP, N_FFT, Vocoder, unit_phases
 from models.stretch import (
     CONDITION_DIM,
     GeneratorSpec,
@@ -44,7 +44,7 @@ __all__ = [
 WINDOW = 64  # latent frames that the denoiser was trained on, at most
 PREFIX = 24  # of which so many may be known: .96 s
 STRETCHES = (2, 4, 16)  # each graph is some 400 kB beside the weights that all share
-PROBES = ("velocity", "made", "latents", "mel", "phases")
+PROBES = ("velocity", "made", "latents", "mel", "pulled")
 
 SamplerName: TypeAlias = Literal["ping_pong", "euler"]
 
@@ -127,8 +127,8 @@ class StretchGraph(nn.Module):
     probes : bool
         Give what stands between the stages too, after the state, as `probe.*`: the velocity at the
         first moment, the latents that the sampler made, those of the stretch after blending, their
-        mel frames on the networks' scale, and the phases of the vocoder's frames. For comparing
-        stage by stage.
+        mel frames on the networks' scale, and the phases of the vocoder's frames before their
+        length is made 1. For comparing stage by stage.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class StretchGraph(nn.Module):
         return self._stretch((vector, tokens, noise, start, times), state)
 
     def _stretch(
-        self, given: Sequence[Tensor], state: Sequence[Tensor], *, before: Tensor | None = None
+        self, given: Sequence[Tensor], state: Sequence[Tensor], *, phases: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         prefix, known, waiting, *rest = state
         made, velocity = self.latents(*given, prefix=prefix, known=known)
@@ -214,7 +214,7 @@ class StretchGraph(nn.Module):
         whole = torch.cat([head, made[:, self.held :]], dim=1)
         new, after = whole[:, : self.n_frames], whole[:, self.n_frames :]
         mel, decoder = self.scaled_mel(new, rest[: self._n_decoder])
-        sound, phases, vocoder = self.sound(mel, rest[self._n_decoder :], before=before)
+        sound, pulled, vocoder = self.sound(mel, rest[self._n_decoder :], phases=phases)
         ones = torch.ones_like(known[:, :1]).expand(-1, self.n_frames)
         outputs = (
             sound,
@@ -224,7 +224,7 @@ class StretchGraph(nn.Module):
             *decoder,
             *vocoder,
         )
-        return (*outputs, velocity, made, new, mel, phases) if self.probes else outputs
+        return (*outputs, velocity, made, new, mel, pulled) if self.probes else outputs
 
     def latents(
         self,
@@ -270,8 +270,9 @@ class StretchGraph(nn.Module):
         """Return the outputs that those of another backend are to be compared with.
 
         Phases run on from frame to frame, and where what pulls a phase cancels it, the last bit
-        decides which way it goes on, in any two backends. So each frame's go on from what they
-        were in the frame before it elsewhere.
+        decides which way it goes on, in any two backends. So phases are taken from there, and what
+        is compared is how those of each frame were turned and pulled, before their length is made
+        1, and the sound.
 
         Parameters
         ----------
@@ -281,7 +282,7 @@ class StretchGraph(nn.Module):
             The outputs, by name, of the other backend for these inputs; with probes.
         """
         given, state = [*inputs.values()][: -len(self.state_names)], self._state(inputs)
-        return self._stretch(given, state, before=_frame_before(state[-1], found))
+        return self._stretch(given, state, phases=unit_phases(found["probe.pulled"]))
 
     def isolated(
         self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
@@ -297,14 +298,14 @@ class StretchGraph(nn.Module):
         """
         memory = self._state(inputs)[3:]
         mel, _ = self.scaled_mel(found["probe.latents"], memory[: self._n_decoder])
-        sound, phases, _ = self.sound(
+        sound, pulled, _ = self.sound(
             found["probe.mel"],
             memory[self._n_decoder :],
-            before=_frame_before(memory[-1], found),
+            phases=unit_phases(found["probe.pulled"]),
         )
         return {
             "codec": ("probe.mel", mel),
-            "phases": ("probe.phases", phases),
+            "phases": ("probe.pulled", pulled),
             "vocoder": ("sound", sound),
         }
 
@@ -312,14 +313,14 @@ class StretchGraph(nn.Module):
         return [inputs[f"state.{name}"] for name in self.state_names]
 
     def sound(
-        self, mel: Tensor, memory: Sequence[Tensor], *, before: Tensor | None = None
+        self, mel: Tensor, memory: Sequence[Tensor], *, phases: Tensor | None = None
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return the sound, (1, 160 m), of scaled mel (1, m, 64), and phases and memory after it.
+        """Return the sound, (1, 160 m), of scaled mel (1, m, 64), pulled phases and the memory.
 
-        See `Vocoder.traced`.
+        See `Vocoder.synthesise`.
         """
-        blocks, phases, after = self.vocoder.traced(mel, list(memory), before=before)
-        return blocks.flatten(1), phases, after
+        blocks, pulled, after = self.vocoder.traced(mel, list(memory), phases=phases)
+        return blocks.flatten(1), pulled, after
 
     def scaled_mel(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return mel frames on the networks' scale, (1, 4 n, 64), and the decoder's memory."""
@@ -359,11 +360,6 @@ class StretchGraph(nn.Module):
         with torch.no_grad():
             mel, decoder = self.scaled_mel(silence, self.codec.decoder.initial_state())
             return [*decoder, *self.sound(mel, self.vocoder.initial_state())[-1]]
-
-
-def _frame_before(last: Tensor, found: Mapping[str, Tensor]) -> Tensor:
-    """Return the phases before each frame: of the last stretch, then those found."""
-    return torch.cat([last.unsqueeze(1), found["probe.phases"][:, :-1]], dim=1)
 
 
 class TorchGenerator(GraphGenerator):

@@ -22,7 +22,7 @@ from models.mel import MelSpec, hann, mel_basis
 from models.nets.codec import N_MELS, from_log, to_log
 from models.nets.streaming import CausalConv, ConvNeXt, RmsNorm, State, Streamed
 
-__all__ = ["AHEAD", "HOP", "LATE", "N_FFT", "Vocoder"]
+__all__ = ["AHEAD", "HOP", "LATE", "N_FFT", "Vocoder", "unit_phases"]
 
 HOP = 160
 N_FFT = 640
@@ -81,20 +81,12 @@ class Vocoder(Streamed):
         return sound, after
 
     def traced(
-        self, x: Tensor, state: State, *, before: Tensor | None = None
+        self, x: Tensor, state: State, *, phases: Tensor | None = None
     ) -> tuple[Tensor, Tensor, State]:
-        """Return as `run` does, and the phases of all frames, (batch, frames, 2, 321).
-
-        Parameters
-        ----------
-        x : Tensor of shape (batch, frames, 64)
-        state : list of Tensor
-        before : Tensor of shape (batch, frames, 2, 321), optional
-            What the phases of each frame go on from, in place of those of the frame before it.
-        """
+        """Return as `run` does, and how the phases of all frames were pulled; see `synthesise`."""
         correction, after = self.corrections(x, state[:-LATE])
-        sound, phases, late = self.synthesise(x, correction, state[-LATE:], before=before)
-        return sound, phases, [*after, *late]
+        sound, pulled, late = self.synthesise(x, correction, state[-LATE:], phases=phases)
+        return sound, pulled, [*after, *late]
 
     def corrections(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return log gain, turn, real and imaginary pull of all bins, (batch, frames, 4 * 321)."""
@@ -107,15 +99,33 @@ class Vocoder(Streamed):
         return self.leave(self.norm(h)), after
 
     def synthesise(
-        self, x: Tensor, correction: Tensor, state: State, *, before: Tensor | None = None
+        self, x: Tensor, correction: Tensor, state: State, *, phases: Tensor | None = None
     ) -> tuple[Tensor, Tensor, State]:
-        """Return blocks of sound, (batch, frames, 160), phases, state; for full precision only."""
+        """Return sound, phases as they were pulled, and the state; to be called in full precision.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, frames, 64)
+            Scaled mel.
+        correction : Tensor of shape (batch, frames, 4 * 321)
+        state : list of Tensor
+            The last `LATE` parts.
+        phases : Tensor of shape (batch, frames, 2, 321), optional
+            What phases were elsewhere: sounded, and gone on from, in place of those found here.
+
+        Returns
+        -------
+        sound : Tensor of shape (batch, frames, 160)
+        pulled : Tensor of shape (batch, frames, 2, 321)
+            Turned and pulled, before their length is made 1 (`unit_phases`).
+        state : list of Tensor
+        """
         level, _, real, imaginary = correction.float().chunk(4, dim=-1)
         # The correction of a frame comes when the convolution has seen what follows it.
         prior = torch.cat([state[0], self.magnitudes(x)], dim=1)
         magnitude = prior[:, : x.shape[1]] * torch.exp(level.clamp(-8.0, 4.0))
         pull = torch.stack([real, imaginary], dim=2)
-        phases = _run_on(state[2], self.turns(correction), pull, before=before)
+        pulled, phases = _run_on(state[2], self.turns(correction), pull, phases)
         spectrum = (magnitude.unsqueeze(2) * phases).flatten(2)  # (batch, frames, 2 * 321)
         frames = torch.cat([state[1], spectrum @ self.synthesis], dim=1)
         parts = frames.reshape(len(x), -1, _OVERLAP, HOP)  # (batch, 3 + time, 4, 160)
@@ -124,7 +134,7 @@ class Vocoder(Streamed):
         for back in range(1, _OVERLAP):
             sound = sound + parts[:, _OVERLAP - 1 - back : last - back, back]
         late = [prior[:, x.shape[1] :], frames[:, x.shape[1] :], phases[:, -1]]
-        return sound, phases, late
+        return sound, pulled, late
 
     def turns(self, correction: Tensor) -> Tensor:
         """Return radians by which the phases of bins run on, (batch, frames, 321)."""
@@ -142,7 +152,14 @@ class Vocoder(Streamed):
         return blocks.flatten(1)
 
 
-def _run_on(phase: Tensor, turn: Tensor, pull: Tensor, *, before: Tensor | None = None) -> Tensor:
+def unit_phases(pulled: Tensor) -> Tensor:
+    """Return phases, (batch, frames, 2, bins), with their length made 1."""
+    return pulled / torch.sqrt(pulled.square().sum(2, keepdim=True) + 1e-6)
+
+
+def _run_on(
+    phase: Tensor, turn: Tensor, pull: Tensor, given: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the phases of frames one after another, as points on the unit circle.
 
     Parameters
@@ -153,11 +170,13 @@ def _run_on(phase: Tensor, turn: Tensor, pull: Tensor, *, before: Tensor | None 
         Radians by which it runs on.
     pull : Tensor of shape (batch, frames, 2, bins)
         Added before the length is made 1.
-    before : Tensor of shape (batch, frames, 2, bins), optional
-        What each frame goes on from, in place of the frame before it.
+    given : Tensor of shape (batch, frames, 2, bins), optional
+        Phases to be taken in place of those found.
 
     Returns
     -------
+    pulled : Tensor of shape (batch, frames, 2, bins)
+        Before their length is made 1.
     phases : Tensor of shape (batch, frames, 2, bins)
         No gradient goes from frame to frame: through dozens of turns it would grow to many times
         what the frames themselves give, and drown it.
@@ -167,20 +186,16 @@ def _run_on(phase: Tensor, turn: Tensor, pull: Tensor, *, before: Tensor | None 
     batch, frames, bins = turn.shape
     rotation = torch.stack([cosine, -sine, sine, cosine], dim=2)
     rotation = rotation.reshape(batch, frames, 2, 2, bins)
-    if before is not None:
-        return _moved(before, rotation, pull)
-    phases = []
     phase = phase.unsqueeze(1)
+    if given is not None:
+        before = torch.cat([phase, given[:, :-1]], dim=1)
+        return pull + (rotation * before.unsqueeze(2)).sum(3), given
+    pulled, phases = [], []
     for turned, towards in zip(rotation.chunk(frames, 1), pull.chunk(frames, 1), strict=True):
-        phase = _moved(phase, turned, towards)
+        pulled.append(towards + (turned * phase.detach().unsqueeze(2)).sum(3))
+        phase = unit_phases(pulled[-1])
         phases.append(phase)
-    return torch.cat(phases, dim=1)
-
-
-def _moved(phase: Tensor, rotation: Tensor, pull: Tensor) -> Tensor:
-    """Return phases, (batch, frames, 2, bins), turned, pulled and again of length 1."""
-    moved = pull + (rotation * phase.detach().unsqueeze(2)).sum(3)
-    return moved / torch.sqrt(moved.square().sum(2, keepdim=True) + 1e-6)
+    return torch.cat(pulled, dim=1), torch.cat(phases, dim=1)
 
 
 def _prior_basis() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

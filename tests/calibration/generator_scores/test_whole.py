@@ -45,9 +45,9 @@ def test_pieces_are_the_whole_frame_by_frame_and_without_memory_are_not(
     traced = nets.vocoder.traced
 
     def forgetful(
-        x: Tensor, state: State, *, before: Tensor | None = None
+        x: Tensor, state: State, *, phases: Tensor | None = None
     ) -> tuple[Tensor, Tensor, State]:
-        return traced(x, nets.vocoder.initial_state(), before=before)
+        return traced(x, nets.vocoder.initial_state(), phases=phases)
 
     monkeypatch.setattr(nets.vocoder, "traced", forgetful)
     assert pieces_difference(nets.codec, nets.vocoder, stream) > 1e-2
