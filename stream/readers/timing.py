@@ -158,8 +158,8 @@ def _breaks(
     values = residual[kept]
     steps = np.diff(values)
     spread = _spread(values, width)
-    least = max(0.75 * period, 4.0 * spread, least_s)
-    candidates = np.flatnonzero(steps > 0.6 * least) + 1
+    least = max(0.75 * period, least_s)
+    candidates = np.flatnonzero(steps > 0.6 * max(least, 4.0 * spread)) + 1
     found: list[int] = []
     # The largest first, so that the windows of smaller ones end at them.
     for row in candidates[np.argsort(-steps[candidates - 1], kind="stable")]:
@@ -167,7 +167,9 @@ def _breaks(
         upper = min([b for b in found if b > row], default=len(values))
         before = values[max(lower, row - width) : row]
         after = values[row : min(upper, row + width)]
-        if float(np.median(after) - np.median(before)) > least:
+        # Of one stamp, the first of all for example, jitter says more than the median of several.
+        doubt = 4.0 * spread * max(1.0, 2.0 / min(len(before), len(after)) ** 0.5)
+        if float(np.median(after) - np.median(before)) > max(least, doubt):
             found.append(int(row))
     return [int(kept[row]) for row in sorted(found) if kept[row] < n]
 

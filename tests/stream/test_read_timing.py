@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ def stamps_with(gaps: dict[int, int], n: int, *, sfreq_hz: float = _SFREQ) -> ND
     lost=st.integers(40, 5000),
     skew=st.floats(-2e-4, 2e-4),
 )
+@example(seed=755, rows=[], lost=40, skew=0.0)  # the first stamp of all is far off
 def test_gaps_are_found_to_the_sample_under_jitter(
     seed: int, rows: list[int], lost: int, skew: float
 ) -> None:
@@ -56,6 +57,12 @@ def test_exact_stamps_lose_single_samples_exactly() -> None:
         Segment(700, 1500, 701),
         Segment(1500, 3000, 1503),
     )
+
+
+@pytest.mark.parametrize("row", [1, 2, 2998, 2999])
+def test_exact_stamps_lose_samples_next_to_either_end(row: int) -> None:
+    regular = regular_clock(stamps_with({row: 3}, 3000), _SFREQ, what="x")
+    assert regular.segments == (Segment(0, row, 0), Segment(row, 3000, row + 3))
 
 
 def test_stamps_written_a_block_at_a_time_are_no_gaps() -> None:
