@@ -5,6 +5,7 @@ The bounds are those that an export must keep; a report says each figure beside 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -96,10 +97,18 @@ def check_bounds(figures: Mapping[str, float]) -> list[ParityCheck]:
     return failed
 
 
-def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return |found - expected| / |expected|, Euclidean; 0 where both are 0."""
+def relative_error(found: NDArray[Any], expected: NDArray[Any], *, floor: float = 0.0) -> float:
+    """Return |found - expected| / |expected|, Euclidean; 0 where both are 0.
+
+    Parameters
+    ----------
+    found, expected : arrays of one shape
+    floor : float
+        Root mean square that less counts as.
+    """
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    error, size = float(np.linalg.norm(found - expected)), float(np.linalg.norm(expected))
+    error = float(np.linalg.norm(found - expected))
+    size = max(float(np.linalg.norm(expected)), floor * math.sqrt(expected.size))
     if size == 0.0:
         return 0.0 if error == 0.0 else float("inf")
     return error / size

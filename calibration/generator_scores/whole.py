@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from calibration.generator_scores.streams import Stream
 from models.errors import SettingError
-from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec
-from models.nets.vocoder import Vocoder, unit_phases
+from models.nets.codec import Codec
+from models.nets.vocoder import LATE, Vocoder, unit_phases
 
 __all__ = ["decode_whole", "pieces_difference", "streamed_difference"]
 
@@ -43,9 +43,7 @@ def streamed_difference(codec: Codec, vocoder: Vocoder, stream: Stream) -> float
     SettingError
         If the generator's state hides its latents.
     """
-    if stream.latents is None:
-        raise SettingError("The state of this generator does not show its latents.")
-    whole = decode_whole(codec, vocoder, stream.latents)
+    whole = decode_whole(codec, vocoder, _latents(stream))
     heard = stream.sound[stream.delay_samples :]
     return float(np.max(np.abs(whole[: len(heard)] - heard)))
 
@@ -69,22 +67,24 @@ def pieces_difference(codec: Codec, vocoder: Vocoder, stream: Stream) -> float:
     SettingError
         If the generator's state hides its latents.
     """
-    if stream.latents is None:
-        raise SettingError("The state of this generator does not show its latents.")
-    frames = torch.from_numpy(np.ascontiguousarray(stream.latents))[None]
+    frames = torch.from_numpy(np.ascontiguousarray(_latents(stream)))[None]
     past, begun = codec.decoder.initial_state(), vocoder.initial_state()
     memory, sounds, pulls = begun, [], []
     for part in torch.split(frames, stream.n_frames, dim=1):
-        decoded, past = codec.decoder.step(part * codec.spread + codec.centre, past)
-        mel = decoded.reshape(1, FRAMES_PER_LATENT * part.shape[1], N_MELS)
+        mel, past = codec.step(part, past)
         sound, pulled, memory = vocoder.traced(mel, memory)
         sounds.append(sound)
         pulls.append(pulled)
     pieces, pulled = torch.cat(sounds, dim=1), torch.cat(pulls, dim=1)
-    decoded, _ = codec.decoder.step(
-        frames * codec.spread + codec.centre, codec.decoder.initial_state()
-    )
-    mel = decoded.reshape(1, FRAMES_PER_LATENT * frames.shape[1], N_MELS)
-    _, here, _ = vocoder.traced(mel, begun, phases=unit_phases(pulled))
-    whole, _, _ = vocoder.traced(mel, begun, phases=unit_phases(here))
+    mel, _ = codec.step(frames, codec.decoder.initial_state())
+    correction, _ = vocoder.corrections(mel, begun[:-LATE])
+    late = begun[-LATE:]
+    _, here, _ = vocoder.synthesise(mel, correction, late, phases=unit_phases(pulled))
+    whole, _, _ = vocoder.synthesise(mel, correction, late, phases=unit_phases(here))
     return float((whole - pieces).abs().max())
+
+
+def _latents(stream: Stream) -> NDArray[np.float32]:
+    if stream.latents is None:
+        raise SettingError("The state of this generator does not show its latents.")
+    return stream.latents

@@ -7,6 +7,7 @@ is 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -141,3 +142,11 @@ class Codec(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Return log mel frames, (batch, 4 n, 64), of standardised latents (batch, n, latent)."""
         return to_log(self.scaled_mel(latents * self.spread + self.centre))
+
+    def step(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, State]:
+        """Return scaled mel frames, (batch, 4 n, 64), of standardised latents, and the memory.
+
+        The memory is the decoder's: latents may come in pieces.
+        """
+        frames, after = self.decoder.step(latents * self.spread + self.centre, list(memory))
+        return frames.float().reshape(len(latents), -1, N_MELS), after

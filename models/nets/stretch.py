@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import SettingError
-from models.nets.codec import FRAMES_PER_LATENT, N_MELS, Codec
+from models.nets.codec import Codec
 from models.nets.dit import TOKEN_DIM, Denoiser
 from models.nets.graph_generator import GraphGenerator
 from models.nets.samplers import Moment, euler, ping_pong
@@ -213,7 +213,7 @@ class StretchGraph(nn.Module):
         head = share * made[:, : self.held] + (1.0 - share) * waiting
         whole = torch.cat([head, made[:, self.held :]], dim=1)
         new, after = whole[:, : self.n_frames], whole[:, self.n_frames :]
-        mel, decoder = self.scaled_mel(new, rest[: self._n_decoder])
+        mel, decoder = self.codec.step(new, rest[: self._n_decoder])
         sound, pulled, vocoder = self.sound(mel, rest[self._n_decoder :], phases=phases)
         ones = torch.ones_like(known[:, :1]).expand(-1, self.n_frames)
         outputs = (
@@ -297,7 +297,7 @@ class StretchGraph(nn.Module):
             The output that is to be compared, and what it is here, by stage.
         """
         memory = self._state(inputs)[3:]
-        mel, _ = self.scaled_mel(found["probe.latents"], memory[: self._n_decoder])
+        mel, _ = self.codec.step(found["probe.latents"], memory[: self._n_decoder])
         sound, pulled, _ = self.sound(
             found["probe.mel"],
             memory[self._n_decoder :],
@@ -321,12 +321,6 @@ class StretchGraph(nn.Module):
         """
         blocks, pulled, after = self.vocoder.traced(mel, list(memory), phases=phases)
         return blocks.flatten(1), pulled, after
-
-    def scaled_mel(self, latents: Tensor, memory: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return mel frames on the networks' scale, (1, 4 n, 64), and the decoder's memory."""
-        codec = self.codec
-        frames, after = codec.decoder.step(latents * codec.spread + codec.centre, list(memory))
-        return frames.float().reshape(1, FRAMES_PER_LATENT * latents.shape[1], N_MELS), after
 
     def _velocity(self, given: dict[str, Tensor]) -> Callable[[Tensor, Moment], Tensor]:
         if self.guidance == 1.0:
@@ -358,7 +352,7 @@ class StretchGraph(nn.Module):
         """Return the memory of decoder and vocoder after a second of silence."""
         silence = self.codec.silence.expand(1, 25, -1)
         with torch.no_grad():
-            mel, decoder = self.scaled_mel(silence, self.codec.decoder.initial_state())
+            mel, decoder = self.codec.step(silence, self.codec.decoder.initial_state())
             return [*decoder, *self.sound(mel, self.vocoder.initial_state())[-1]]
 
 
