@@ -87,7 +87,7 @@ class Work:
             GeneratorNets(trained.size, trained.codec, denoiser, trained.vocoder),
             steps=self.args.steps,
             stretches=tuple(self.args.stretch),
-            sampler="ping_pong" if student else "euler",
+            sampler=trained.sampler if student else "euler",
             guidance=1.0 if student else trained.guidance,
         )
 

@@ -151,7 +151,7 @@ def _generator(trained: Trained, args: argparse.Namespace) -> Generator | None:
         GeneratorNets(trained.size, trained.codec, denoiser, trained.vocoder),
         steps=args.steps[-1] if student else args.many,
         stretches=(4,),
-        sampler="ping_pong" if student else "euler",
+        sampler=trained.sampler if student else "euler",
         guidance=1.0 if student else trained.guidance,
     )
 

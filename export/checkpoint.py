@@ -19,10 +19,11 @@ from models.errors import FileError, SettingError
 from models.nets.encoder import AudioEncoder
 from models.nets.masked_autoencoder import MaskedAutoencoder
 from models.nets.readout import Readout
+from models.nets.samplers import FEW_STEP_SAMPLERS, SamplerName
 from models.nets.sizes import SIZES, SizeName, make_codec, make_denoiser, make_vocoder
-from models.nets.stretch import GeneratorNets, SamplerName, random_nets
+from models.nets.stretch import GeneratorNets, random_nets
 
-__all__ = ["TrainedNetworks", "random_trained", "read_training"]
+__all__ = ["TrainedNetworks", "few_step_sampler", "random_trained", "read_training"]
 
 TEACHER_STEPS = 32
 FEW_STEPS = 4
@@ -40,11 +41,16 @@ class TrainedNetworks:
     judge: AudioEncoder
     readout: Readout  # of the judge
     tokens: MaskedAutoencoder
-    sampler: SamplerName = "ping_pong"
+    sampler: SamplerName = "half_fresh"
     steps: int = FEW_STEPS
     guidance: float = 1.0
     licence: str = LICENCE
     about: Mapping[str, Any] = field(default_factory=dict)  # recipe, times, machine, scores
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the denoiser needs few steps: it has its guidance built in."""
+        return self.guidance == 1.0
 
 
 def read_training(folder: Path, *, teacher: bool = False) -> TrainedNetworks:
@@ -75,6 +81,7 @@ def read_training(folder: Path, *, teacher: bool = False) -> TrainedNetworks:
     if last == "distill" and _final(folder, "generator").is_file():  # what it was taught by
         notes["generator"] = _read(_final(folder, "generator"))[1]
     size = _size(stages[last][0], folder / last)
+    few = last == "distill"
     nets = GeneratorNets(size, make_codec(size), make_denoiser(size), make_vocoder(size))
     readout_tensors = _own(stages["judge"][0], "readout")
     trained = TrainedNetworks(
@@ -83,9 +90,9 @@ def read_training(folder: Path, *, teacher: bool = False) -> TrainedNetworks:
         judge=AudioEncoder(),
         readout=_readout(readout_tensors, folder / "judge"),
         tokens=MaskedAutoencoder(),
-        sampler="ping_pong" if last == "distill" else "euler",
-        steps=FEW_STEPS if last == "distill" else TEACHER_STEPS,
-        guidance=1.0 if last == "distill" else _GUIDANCE,
+        sampler=few_step_sampler(notes[last], folder / last) if few else "euler",
+        steps=FEW_STEPS if few else TEACHER_STEPS,
+        guidance=1.0 if few else _GUIDANCE,
         about=_about(folder, notes),
     )
     for module, stage, key in (
@@ -118,6 +125,31 @@ def random_trained(size: SizeName = "tiny", *, seed: int = 0) -> TrainedNetworks
     for module in others:
         module.eval().requires_grad_(False)
     return TrainedNetworks(nets, *others, about={"weights": "random"})
+
+
+def few_step_sampler(note: Mapping[str, Any], where: Path) -> SamplerName:
+    """Return how the steps of a distilled denoiser follow one another.
+
+    Parameters
+    ----------
+    note : mapping
+        Of its weights; `settings` says the method that it was distilled by, `arc` if not.
+    where : Path
+        What messages name.
+
+    Raises
+    ------
+    FileError
+        If the method is unknown.
+    """
+    method = note.get("settings", {}).get("method", "arc")
+    try:
+        return FEW_STEP_SAMPLERS[method]
+    except (KeyError, TypeError):
+        raise FileError(
+            f"{where} was distilled by {method!r}; expected one of {list(FEW_STEP_SAMPLERS)}. "
+            "Train that stage again."
+        ) from None
 
 
 def _final(folder: Path, stage: str) -> Path:

@@ -23,6 +23,7 @@ from models.errors import BundleError
 from models.nets.encoder import AudioEncoder
 from models.nets.masked_autoencoder import MaskedAutoencoder
 from models.nets.readout import Readout
+from models.nets.samplers import SAMPLERS
 from models.nets.sizes import SIZES, SizeName, make_codec, make_denoiser, make_vocoder
 from models.nets.stretch import GeneratorNets
 
@@ -30,7 +31,6 @@ __all__ = ["read_exported"]
 
 # What a graph that encodes and never fills in or learns has no use for.
 _UNUSED = ("decoder_", "hidden", "log_scale")
-_SAMPLERS = ("euler", "ping_pong")
 _ENCODERS = ("encoder.onnx", "judge.onnx", "tokens.onnx", "codec_encoder.onnx")
 
 Arrays = dict[str, NDArray[Any]]
@@ -57,7 +57,8 @@ def read_exported(folder: Path) -> TrainedNetworks:
     """
     card = read_generator_card(folder)
     size = _size(card.spec.size) if card.spec.family == "small" else None
-    if size is None or card.precision != "fp32" or card.sampler not in _SAMPLERS:
+    sampler = next((name for name in SAMPLERS if name == card.sampler), None)
+    if size is None or card.precision != "fp32" or sampler is None:
         raise BundleError(
             f"Generator {folder.name!r} is {card.spec.family} {card.spec.size} in "
             f"{card.precision}; networks are read back from small ones in fp32 only. Give such a "
@@ -85,7 +86,7 @@ def read_exported(folder: Path) -> TrainedNetworks:
         judge=AudioEncoder(),
         readout=readout,
         tokens=MaskedAutoencoder(),
-        sampler="ping_pong" if card.sampler == "ping_pong" else "euler",
+        sampler=sampler,
         steps=card.spec.steps,
         guidance=card.guidance,
         licence=card.licence,

@@ -104,7 +104,7 @@ class Generator(Protocol):
         ...
 
     def initial_state(self) -> GeneratorState:
-        """Return the state before the first stretch: silence, of which nothing is known."""
+        """Return the state before the first stretch: silence was heard."""
         ...
 
     def stretch(

@@ -49,6 +49,7 @@ class FewSteps(SmallFinetune):
         The tuned one.
     student : Denoiser
         The distilled one of the training folder.
+    silence : array of shape (32,)
     """
 
     stage_name = "few-steps"
@@ -63,6 +64,7 @@ class FewSteps(SmallFinetune):
         *,
         teacher: Denoiser,
         student: Denoiser,
+        silence: NDArray[np.float32],
         train: NDArray[np.int64],
         check: NDArray[np.int64],
     ) -> None:
@@ -72,6 +74,7 @@ class FewSteps(SmallFinetune):
             acoustic,
             windows,
             denoiser=student,
+            silence=silence,
             decoder=None,
             train=train,
             check=check,
@@ -106,7 +109,7 @@ class FewSteps(SmallFinetune):
         return total / len(rows)
 
     def _error(
-        self, student: nn.Module, start: Tensor, places: Tensor, given: dict[str, Tensor]
+        self, student: nn.Module, start: Tensor, places: Tensor, given: dict[str, Any]
     ) -> Tensor:
         """Return each window's mean squared distance from the jump to the path's end, (batch,)."""
         with torch.no_grad(), autocast(self.run):
@@ -118,7 +121,7 @@ class FewSteps(SmallFinetune):
         error: Tensor = (jump - states[-1]).square().mean(-1)[:, PREFIX:].mean(1)
         return error
 
-    def _path(self, x: Tensor, given: dict[str, Tensor]) -> Tensor:
+    def _path(self, x: Tensor, given: dict[str, Any]) -> Tensor:
         """Return the teacher's states at the moments and at the end, (5, batch, frames, 32)."""
         velocity = guided(self.teacher, given, self.few.guidance)
         kept = {0.0: x}

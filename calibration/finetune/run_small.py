@@ -68,6 +68,7 @@ def tune_small(job: BrainJob) -> BrainReport | None:
         settings.acoustic,
         windows,
         denoiser=parts.denoiser,
+        silence=parts.silence,
         decoder=network_of(decoder),
         train=train,
         check=check,
@@ -87,6 +88,7 @@ def tune_small(job: BrainJob) -> BrainReport | None:
             windows,
             teacher=tuned,
             student=student,
+            silence=parts.silence,
             train=train,
             check=check,
         )

@@ -39,6 +39,8 @@ class SmallFinetune(BrainStage):
         See `BrainStage`.
     denoiser : Denoiser
         The trained one.
+    silence : array of shape (32,)
+        Its latents: what stands before a stream that has just begun.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class SmallFinetune(BrainStage):
         windows: BrainWindows,
         *,
         denoiser: Denoiser,
+        silence: NDArray[np.float32],
         decoder: AcousticTransformer | None,
         train: NDArray[np.int64],
         check: NDArray[np.int64],
@@ -60,6 +63,7 @@ class SmallFinetune(BrainStage):
                 f"of {_SHORTEST} or more in it, got {windows.prefix} and {windows.frames}."
             )
         self.train_network("denoiser", denoiser.requires_grad_(True))
+        self._silence = silence
         fitting = [n for n in (8, 16, 32, 32) if n <= windows.frames]
         self._lengths = tuple(fitting)
 
@@ -76,7 +80,7 @@ class SmallFinetune(BrainStage):
         self.update(total, *self.networks)
         return {"loss": loss, **losses}
 
-    def draw(self, rng: np.random.Generator) -> tuple[Conditions, dict[str, Tensor]]:
+    def draw(self, rng: np.random.Generator) -> tuple[Conditions, dict[str, Any]]:
         """Return the conditions of a batch to learn from, and what the denoiser is given.
 
         Vectors and tokens are dropped now and then; the new frames lie anywhere in the stretches.
@@ -98,8 +102,10 @@ class SmallFinetune(BrainStage):
         rng: np.random.Generator,
         *,
         switched: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """Return what the denoiser is given for windows beside its noisy latents.
+
+        Where a stream has not begun yet there was silence.
 
         Parameters
         ----------
@@ -122,11 +128,13 @@ class SmallFinetune(BrainStage):
             rng=rng,
             others=self.train_rows if switched else None,
         )
+        heard = made.known[:, :PREFIX, None] > 0
+        made.latents[:, :PREFIX] = np.where(heard, made.latents[:, :PREFIX], self._silence)
         return {
             "condition": conditions.vector,
             "tokens": self._words(conditions.tokens, firsts, n_new),
             "clean": torch.from_numpy(made.latents).to(self.device),
-            "known": torch.from_numpy(made.known).to(self.device),
+            "known": PREFIX,
         }
 
     def held_out_loss(self) -> float:
@@ -161,7 +169,7 @@ class SmallFinetune(BrainStage):
         denoiser: torch.nn.Module,
         start: Tensor,
         time: Tensor,
-        given: dict[str, Tensor],
+        given: dict[str, Any],
     ) -> Tensor:
         """Return each window's loss over its new frames, (batch,) (arXiv:2210.02747, eq. 23)."""
         at, x = time[:, None, None], given["clean"]

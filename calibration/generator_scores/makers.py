@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from calibration.generator_scores.networks import Trained
 from models.errors import SettingError
 from models.mel import MelSpec
 from models.nets.dit import TOKEN_DIM, Denoiser
-from models.nets.samplers import euler, ping_pong
+from models.nets.samplers import SAMPLERS, euler
 from models.stretch import Generator, GeneratorInput, cover
 
 __all__ = ["Kind", "Make", "decode", "encode", "make_streams", "make_windows"]
@@ -93,7 +93,7 @@ def make_windows(
         if start is not None and first > 0.0:
             x = (1.0 - first) * x + first * torch.from_numpy(start[rows.start : rows.stop])
         velocity = _velocity(denoiser, torch.from_numpy(vectors[rows.start : rows.stop]), guidance)
-        sampler = ping_pong if make.kind == "student" else euler
+        sampler = SAMPLERS[trained.sampler] if make.kind == "student" else euler
         made = sampler(velocity, x, times, noise=list(noise[1:]))
         sounds += decode(trained, made.numpy())
     return sounds
@@ -158,10 +158,10 @@ def _velocity(
 ) -> Callable[[Tensor, Tensor | float], Tensor]:
     """Return the velocity with classifier-free guidance (arXiv:2207.12598, eq. 6)."""
     n = len(condition)
-    nothing = {
+    nothing: dict[str, Any] = {
         "tokens": torch.zeros(n, FRAMES, TOKEN_DIM),
         "clean": torch.zeros(n, FRAMES, denoiser.latent),
-        "known": torch.zeros(n, FRAMES),
+        "known": 0,
     }
 
     def velocity(x: Tensor, time: Tensor | float) -> Tensor:

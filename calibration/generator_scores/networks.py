@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from calibration.training.checkpoint import load_tensors, load_weights
+from calibration.training.checkpoint import load_tensors, load_weights, read_note
+from export.checkpoint import few_step_sampler
 from export.generator_files import CARD_FILE
 from export.restored import read_exported
 from models.errors import FileError
@@ -16,6 +17,7 @@ from models.nets.codec import Codec
 from models.nets.dit import Denoiser
 from models.nets.encoder import AudioEncoder
 from models.nets.readout import Readout
+from models.nets.samplers import SamplerName
 from models.nets.sizes import SIZES, SizeName, make_codec, make_denoiser, make_vocoder
 from models.nets.vocoder import Vocoder
 
@@ -36,6 +38,7 @@ class Trained:
     vocoder: Vocoder | None
     teacher: Denoiser | None  # many steps
     student: Denoiser | None  # few
+    sampler: SamplerName = "half_fresh"  # of the student
     guidance: float = TEACHER_GUIDANCE
 
 
@@ -74,6 +77,8 @@ def open_trained(folder: Path) -> Trained:
     vocoder = make_vocoder(size)
     teacher = make_denoiser(size)
     student = copy.deepcopy(teacher)
+    taught = _filled(student, folder, "distill", "denoiser")
+    note = read_note(_final(folder, "distill")) if taught else {}
     return Trained(
         size=size,
         codec=codec,
@@ -82,7 +87,8 @@ def open_trained(folder: Path) -> Trained:
         readout=readout,
         vocoder=vocoder if _filled(vocoder, folder, "vocoder", "vocoder") else None,
         teacher=teacher if _filled(teacher, folder, "generator", "denoiser") else None,
-        student=student if _filled(student, folder, "distill", "denoiser") else None,
+        student=student if taught else None,
+        sampler=few_step_sampler(note, folder / "distill"),
     )
 
 
@@ -98,7 +104,6 @@ def scores_folder(folder: Path) -> Path:
 
 def _exported(folder: Path) -> Trained:
     found = read_exported(folder)
-    distilled = found.sampler == "ping_pong"
     return Trained(
         size=found.nets.size,
         codec=found.nets.codec,
@@ -106,8 +111,9 @@ def _exported(folder: Path) -> Trained:
         judge=found.judge,
         readout=found.readout,
         vocoder=found.nets.vocoder,
-        teacher=None if distilled else found.nets.denoiser,
-        student=found.nets.denoiser if distilled else None,
+        teacher=None if found.distilled else found.nets.denoiser,
+        student=found.nets.denoiser if found.distilled else None,
+        sampler=found.sampler,
     )
 
 

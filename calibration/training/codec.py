@@ -67,12 +67,12 @@ class CodecStage(Stage):
         return {"loss": loss, "level": level, "slope": slope, "kl": kl}
 
     def derive(self) -> None:
-        """Store the latents of all clips."""
+        """Store the latents of all clips and of silence."""
         self._store(self._means())
 
     @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
-        """Measure the latents' statistics, store the latents of all clips, score the copies."""
+        """Measure the latents' statistics, store the latents, score the copies."""
         codec, material = self.averages["codec"], self.material
         assert isinstance(codec, Codec)
         raw = self._means()
@@ -104,6 +104,10 @@ class CodecStage(Stage):
         latents[:] = (raw - codec.centre.cpu().numpy()) / codec.spread.cpu().numpy()
         latents.flush()
         material.derive_done("latents")
+        silence = material.derive("silence", (codec.latent,))
+        silence[:] = codec.silence.cpu().numpy()
+        silence.flush()
+        material.derive_done("silence")
 
     def _scores(self) -> dict[str, float]:
         codec, material = self.averages["codec"], self.material

@@ -11,8 +11,7 @@ student's *own* sound, so that chains do not drift. The alternative is consisten
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from calibration.training.material import Material
 from calibration.training.paths import MOMENTS, TeacherPaths, windows_given
 from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
-from models.nets.samplers import ping_pong, uniform_times
+from models.nets.samplers import FEW_STEP_SAMPLERS, SAMPLERS, uniform_times
 from models.nets.sizes import make_denoiser
 from models.nets.stretch import PREFIX
 
@@ -42,7 +41,7 @@ _PENALTY_NOISE = 0.01  # spread of the disturbance in the approximate penalties
 _PENALTY = 20.0
 _CONTRAST = 0.5
 
-Given = dict[str, Tensor]
+Given = dict[str, Any]  # what the denoiser is given beside the noisy latents
 
 
 class LatentCritic(nn.Module):
@@ -95,6 +94,7 @@ class DistillStage(Stage):
         self.paths = TeacherPaths(material, run, teacher=weights_digest(tensors))
         regression = self.options.regression if self.options.method == "arc" else 1.0
         self.first = round(regression * self.settings.steps)
+        self.sampler = SAMPLERS[FEW_STEP_SAMPLERS[self.options.method]]
 
     def prepare(
         self,
@@ -175,7 +175,7 @@ class DistillStage(Stage):
             moments = real.new_full((len(real),), moment)
         with autocast(self.run):
             jump = self._jump(x, moments, own)
-        jump = torch.where(own["known"].unsqueeze(-1) > 0, own["clean"], jump)
+        jump = _with_known(jump, own)
         # Judged at a random noise level: an undisturbed sound is told apart too easily.
         level = torch.rand(len(real), generator=noise, device=self.device) * 0.9 + 0.1
         shared = _like(real, noise)
@@ -231,24 +231,22 @@ class DistillStage(Stage):
         """
         steps = int(rng.choice(_STEPS))
         made = self._made(given, noise, steps=steps)[:, -PREFIX:]
-        known = given["known"].clone()
-        known[:, :PREFIX] = 1.0
         for _ in range(int(rng.integers(self.options.chain))):
-            made = self._made(self._after(given, made, known), noise, steps=steps)[:, -PREFIX:]
-        return self._after(given, made, known)
+            made = self._made(self._after(given, made), noise, steps=steps)[:, -PREFIX:]
+        return self._after(given, made)
 
-    def _after(self, given: Given, before: Tensor, known: Tensor) -> Given:
+    def _after(self, given: Given, before: Tensor) -> Given:
         clean = given["clean"].clone()
         clean[:, :PREFIX] = before
-        return {**given, "clean": clean, "known": known}
+        return {**given, "clean": clean, "known": PREFIX}
 
     def _made(self, given: Given, noise: torch.Generator, *, steps: int) -> Tensor:
         """Return whole windows, what is known and what the student makes after it."""
         x, times = _like(given["clean"], noise), uniform_times(steps)
         fresh = [_like(x, noise) for _ in times[2:]]
         with autocast(self.run):
-            made = ping_pong(self._velocity(given), x, times, noise=fresh)
-        return torch.where(given["known"].unsqueeze(-1) > 0, given["clean"], made)
+            made = self.sampler(self._velocity(given), x, times, noise=fresh)
+        return _with_known(made, given)
 
     @torch.no_grad()
     def _before_a_jump(
@@ -257,12 +255,10 @@ class DistillStage(Stage):
         """Return what the sampler stands at before one of its jumps, and the moment."""
         times = uniform_times(int(rng.choice(_STEPS)))
         last = int(rng.integers(len(times) - 1))
-        x = _like(given["clean"], noise)
-        velocity = self._velocity(given)
-        for now, then in pairwise(times[: last + 1]):
-            with autocast(self.run):
-                sound = x + (1.0 - now) * velocity(x, now)
-            x = (1.0 - then) * _like(x, noise) + then * sound
+        start = _like(given["clean"], noise)
+        fresh = [_like(start, noise) for _ in range(last)]
+        with autocast(self.run):
+            x = self.sampler(self._velocity(given), start, times[: last + 1], noise=fresh)
         return x, times[last]
 
     def _consistency(self, given: Given, noise: torch.Generator) -> dict[str, Any]:
@@ -289,7 +285,7 @@ class DistillStage(Stage):
         return velocity
 
     def _jump(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], network: nn.Module | None = None
+        self, x: Tensor, time: Tensor, given: Given, network: nn.Module | None = None
     ) -> Tensor:
         velocity = (network or self.networks["denoiser"])(x, time, **given)
         jump: Tensor = x + (1.0 - time)[:, None, None] * velocity
@@ -306,6 +302,7 @@ class DistillStage(Stage):
             self.material,
             self.run_folder,
             self.run,
+            sampler=self.sampler,
             steps=_STEPS,
             count=self.options.scored,
         )
@@ -315,7 +312,11 @@ def _like(x: Tensor, noise: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=noise, device=x.device)
 
 
-def _mean(values: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+def _with_known(made: Tensor, given: Given) -> Tensor:
+    """Return windows, (batch, frames, 32), with the known frames in their place."""
+    return torch.cat([given["clean"][:, : given["known"]], made[:, given["known"] :]], dim=1)
+
+
+def _mean(values: Tensor, given: Given) -> Tensor:
     """Mean over the frames that are made, (batch,)."""
-    free = 1.0 - given["known"]
-    return (values * free).sum(1) / free.sum(1)
+    return values[:, given["known"] :].mean(1)

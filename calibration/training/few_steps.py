@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from calibration.honest.audio_metrics import frechet_distance
 from calibration.training.generator import FRAMES, guided, load_scorers
@@ -23,9 +24,10 @@ from calibration.training.loop import autocast
 from calibration.training.material import WINDOW_STARTS, Material
 from calibration.training.settings import TrainingSettings
 from models.nets.codec import FRAMES_PER_LATENT, Codec
+from models.nets.dit import Denoiser
 from models.nets.encoder import AudioEncoder
 from models.nets.readout import Readout
-from models.nets.samplers import euler, ping_pong, uniform_times
+from models.nets.samplers import Sampler, Velocity, euler, uniform_times
 from models.nets.sizes import LATENT
 from models.nets.stretch import PREFIX
 
@@ -65,12 +67,13 @@ class _Judges:
 
 @torch.no_grad()
 def score_few_steps(
-    student: nn.Module,
-    teacher: nn.Module,
+    student: Denoiser,
+    teacher: Denoiser,
     material: Material,
     out: Path,
     run: TrainingSettings,
     *,
+    sampler: Sampler = euler,
     steps: Sequence[int] = (1, 2, 4),
     many: int = 32,
     count: int = 1_040,
@@ -85,8 +88,10 @@ def score_few_steps(
         Folder of the run, with codec, encoder and judge.
     run : TrainingSettings
         `distill.guidance` is the teacher's.
+    sampler : callable
+        How the student's steps follow one another.
     steps : sequence of int
-        Of the student, by `ping_pong`.
+        Of the student.
     many : int
         Of the teacher, by `euler`.
     count : int
@@ -119,13 +124,12 @@ def score_few_steps(
         scores[f"accuracy_{name}"] = _share(heard, asked.labels)
         scores[f"frechet_{name}"] = _distance(real, judged, basis)
 
-    made = _sample(teacher, asked, run, steps=many, guidance=run.distill.guidance, jumping=False)
+    made = _sample(teacher, asked, run, steps=many, guidance=run.distill.guidance)
     score("teacher", made)
     for k in steps:
-        score(f"{k}_steps", _sample(student, asked, run, steps=k, guidance=1.0, jumping=True))
-        made = _sample(teacher, asked, run, steps=k, guidance=1.0, jumping=False)
-        score(f"undistilled_{k}", made)
-    first, last = _chain(student, asked, run, steps=max(steps))
+        score(f"{k}_steps", _sample(student, asked, run, steps=k, sampler=sampler))
+        score(f"undistilled_{k}", _sample(teacher, asked, run, steps=k))
+    first, last = _chain(student, asked, run, steps=max(steps), sampler=sampler)
     for number, latents in ((1, first), (_CHAIN, last)):
         scores[f"accuracy_stretch_{number}"] = _share(
             judges.hear(latents)[2], asked.labels[: len(latents)]
@@ -152,72 +156,68 @@ def _held_out(material: Material, count: int) -> _Asked:
 
 
 def _sample(
-    denoiser: nn.Module,
+    denoiser: Denoiser,
     asked: _Asked,
     run: TrainingSettings,
     *,
     steps: int,
-    guidance: float,
-    jumping: bool,
+    guidance: float = 1.0,
+    sampler: Sampler = euler,
 ) -> Tensor:
     """Return latents, (n, 64, 32), made of nothing but the vectors."""
     device, source = torch.device(run.device), torch.Generator().manual_seed(run.seed + 1)
     made = []
     for vectors in torch.split(asked.vectors, _BATCH):
         given = _free(vectors, device)
-        made.append(_windows(denoiser, given, source, run, steps, guidance, jumping=jumping))
+        velocity = guided(denoiser, given, guidance)
+        made.append(_windows(velocity, given, source, run, steps, sampler))
     return torch.cat(made)
 
 
 def _chain(
-    student: nn.Module, asked: _Asked, run: TrainingSettings, *, steps: int
+    student: Denoiser, asked: _Asked, run: TrainingSettings, *, steps: int, sampler: Sampler
 ) -> tuple[Tensor, Tensor]:
     """Return the windows that end with the first and with the last continuation."""
     device, source = torch.device(run.device), torch.Generator().manual_seed(run.seed + 2)
     vectors = asked.vectors[: 2 * _BATCH]
     given = _free(vectors, device)
-    made = _windows(student, given, source, run, steps, 1.0, jumping=True)
+    made = _windows(guided(student, given, 1.0), given, source, run, steps, sampler)
     first = made
-    given["known"][:, :PREFIX] = 1.0
+    given["known"] = PREFIX
     for _ in range(_CHAIN - 1):
         clean = torch.zeros_like(made)
         clean[:, :PREFIX] = made[:, -PREFIX:]
         given["clean"] = clean
-        new = _windows(student, given, source, run, steps, 1.0, jumping=True)
+        new = _windows(guided(student, given, 1.0), given, source, run, steps, sampler)
         made = torch.cat([clean[:, :PREFIX], new[:, PREFIX:]], dim=1)
     return first, made
 
 
-def _free(vectors: Tensor, device: torch.device) -> dict[str, Tensor]:
+def _free(vectors: Tensor, device: torch.device) -> dict[str, Any]:
     n = len(vectors)
     return {
         "condition": vectors.to(device),
         "tokens": torch.zeros(n, FRAMES, 768, device=device),
         "clean": torch.zeros(n, FRAMES, LATENT, device=device),
-        "known": torch.zeros(n, FRAMES, device=device),
+        "known": 0,
     }
 
 
 def _windows(
-    denoiser: nn.Module,
-    given: dict[str, Tensor],
+    velocity: Velocity,
+    given: dict[str, Any],
     source: torch.Generator,
     run: TrainingSettings,
     steps: int,
-    guidance: float,
-    *,
-    jumping: bool,
+    sampler: Sampler,
 ) -> Tensor:
     shape, device = given["clean"].shape, given["clean"].device
     times = uniform_times(steps)
     # Noise from the CPU: the same on every device.
     x = torch.randn(shape, generator=source).to(device)
-    velocity = guided(denoiser, given, guidance)
+    fresh = [torch.randn(shape, generator=source).to(device) for _ in times[2:]]
     with autocast(run):
-        if not jumping:
-            return euler(velocity, x, times)
-        fresh = [torch.randn(shape, generator=source).to(device) for _ in times[2:]]
-        return ping_pong(velocity, x, times, noise=fresh)
+        return sampler(velocity, x, times, noise=fresh)
 
 
 def _directions(vectors: Tensor) -> NDArray[np.float64]:

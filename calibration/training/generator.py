@@ -1,17 +1,20 @@
-"""Stage `generator`: flow matching on windows of latents, most of which go on from known frames."""
+"""Stage `generator`: flow matching on windows of latents, most of which go on from known frames.
+
+The windows of a batch all go on from as many known frames, or all from none.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from calibration.training.checkpoint import START, load_tensors, load_weights
 from calibration.training.loop import Stage, autocast
@@ -22,7 +25,7 @@ from models.nets.codec import FRAMES_PER_LATENT, Codec
 from models.nets.dit import FRAMES_PER_TOKEN, Denoiser
 from models.nets.encoder import AudioEncoder
 from models.nets.readout import Readout
-from models.nets.samplers import euler, ping_pong, uniform_times
+from models.nets.samplers import euler, uniform_times
 from models.nets.sizes import make_codec, make_denoiser
 from models.nets.stretch import PREFIX
 
@@ -41,8 +44,8 @@ __all__ = [
 FRAMES = WINDOW // FRAMES_PER_LATENT  # latent frames of a window: 64
 # That windows are cut to: what was heard, then stretches of 2, 8 and 16 frames and the 4 held back.
 LENGTHS = (PREFIX + 6, PREFIX + 12, PREFIX + 20, FRAMES)
-_ASKED = ("condition", "tokens")  # what guidance leaves out
 FADE = (1.0 / 3.0, 2.0 / 3.0)  # share of the new sound in the first frames after a switch
+_HEARD_ALL = 0.6  # share of the others that go on from sound alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,7 @@ class Windows:
     """A batch of windows, as the denoiser takes them."""
 
     latents: Tensor  # (batch, frames, 32), the sound
-    known: Tensor  # (batch, frames), 1 where a frame is given
+    known: int  # frames that are given
     condition: Tensor  # (batch, 512), zeros where there is none
     tokens: Tensor  # (batch, frames, 768), zeros where there are none
     vectors: Tensor  # (batch, 512), of the sound, whatever `condition` says
@@ -64,8 +67,12 @@ def draw_windows(
     n: int,
     *,
     frames: int | None = None,
+    known: int | None = None,
 ) -> Windows:
     """Draw windows of clips, and what of them is known, given as condition, or blurred.
+
+    All of them go on from `PREFIX` known frames, or all are made as a whole. Of what was heard
+    before them some know nothing or little but silence, as streams that have just begun.
 
     Parameters
     ----------
@@ -76,24 +83,22 @@ def draw_windows(
     n : int
         Windows.
     frames : int, optional
-        Their length; drawn if not given.
+        Their length, one of `LENGTHS`; drawn if not given.
+    known : int, optional
+        0 or `PREFIX`; drawn if not given. Windows of which nothing is known are `FRAMES` long.
     """
     latents, vectors, tokens = (material.derived(k) for k in ("latents", "vectors", "tokens"))
-    if frames is None:
+    if known is None:
+        known = PREFIX if rng.uniform() < options.prefixed else 0
+    if not known:
+        frames = FRAMES
+    elif frames is None:
         frames = int(rng.choice(LENGTHS))
     numbers = rng.integers(0, material.n_train, n)
     places = rng.integers(0, len(WINDOW_STARTS), n)
     x = _cut(latents, numbers, places)
-    known = np.zeros((n, FRAMES), np.float32)
-    prefixed = rng.uniform(size=n) < options.prefixed
-    switched = prefixed & (rng.uniform(size=n) < options.switched)
-    full = rng.uniform(size=n) < 0.6  # a stream that has just begun knows less
-    lengths = np.where(full | switched, PREFIX, rng.integers(1, PREFIX + 1, n))
-    known[:, :PREFIX] = prefixed[:, None] & (np.arange(PREFIX) >= PREFIX - lengths[:, None])
-    other = _cut(latents, rng.integers(0, material.n_train, n), rng.integers(0, 5, n))
-    x[switched, :PREFIX] = other[switched, :PREFIX]
-    for i, share in enumerate(FADE, start=PREFIX):
-        x[switched, i] = share * x[switched, i] + (1.0 - share) * other[switched, i]
+    if known:
+        _begin(x, latents, material, options, rng)
     own = vectors[numbers, places].astype(np.float32)
     own /= np.linalg.norm(own, axis=1, keepdims=True)
     given = own.copy()
@@ -104,15 +109,35 @@ def draw_windows(
     for row in np.flatnonzero(rng.uniform(size=n) < options.with_tokens):
         # What is asked for is known for the frames to be made only.
         made = np.repeat(tokens[numbers[row], places[row]], FRAMES_PER_TOKEN, axis=0)
-        words[row, PREFIX:] = made[PREFIX:]
+        words[row, known:] = made[known:]
     return Windows(
         latents=torch.from_numpy(x[:, :frames]),
-        known=torch.from_numpy(known[:, :frames]),
+        known=known,
         condition=torch.from_numpy(given),
         tokens=torch.from_numpy(words[:, :frames]),
         vectors=torch.from_numpy(own),
         numbers=numbers,
     )
+
+
+def _begin(
+    x: np.ndarray[tuple[int, ...], Any],
+    latents: np.ndarray[tuple[int, ...], Any],
+    material: Material,
+    options: GeneratorSettings,
+    rng: np.random.Generator,
+) -> None:
+    """Put other sounds, or silence, where a share of the windows x, changed in place, begin."""
+    n = len(x)
+    switched = rng.uniform(size=n) < options.switched
+    other = _cut(latents, rng.integers(0, material.n_train, n), rng.integers(0, 5, n))
+    x[switched, :PREFIX] = other[switched, :PREFIX]
+    for i, share in enumerate(FADE, start=PREFIX):
+        x[switched, i] = share * x[switched, i] + (1.0 - share) * other[switched, i]
+    heard = np.where(rng.uniform(size=n) < 0.5, 0, rng.integers(1, PREFIX, n))
+    heard[switched | (rng.uniform(size=n) < _HEARD_ALL)] = PREFIX
+    silent = np.arange(PREFIX) < PREFIX - heard[:, None]
+    x[:, :PREFIX][silent] = material.derived("silence")
 
 
 def _cut(
@@ -169,7 +194,7 @@ class GeneratorStage(Stage):
         """One step; moments are logit-normal (arXiv:2403.03206, eq. 19)."""
         windows = draw_windows(self.material, self.options, rng, self.batch)
         x = windows.latents.to(self.device)
-        known = windows.known.to(self.device)
+        known = windows.known
         start = torch.randn(x.shape, generator=noise, device=self.device)
         time = torch.sigmoid(torch.randn(len(x), generator=noise, device=self.device))
         at = time[:, None, None]
@@ -183,8 +208,7 @@ class GeneratorStage(Stage):
                 known=known,
             )
         error = (velocity - (x - start)).square().mean(-1)
-        free = 1.0 - known
-        loss = (error * free).sum() / free.sum()
+        loss = error[:, known:].mean()
         self.update(loss, "denoiser")
         return {"loss": loss}
 
@@ -211,29 +235,36 @@ def _need_compiler(device: str) -> None:
         )
 
 
-def guided(denoiser: nn.Module, windows: dict[str, Tensor], strength: float) -> Any:
+def guided(
+    denoiser: Denoiser, windows: Mapping[str, Any], strength: float
+) -> Callable[[Tensor, Tensor | float], Tensor]:
     """Return the velocity with classifier-free guidance (arXiv:2207.12598, eq. 6) for a sampler.
+
+    What is known is read once, at the first call.
 
     Parameters
     ----------
     denoiser : Denoiser
-    windows : dict
+    windows : mapping
         `condition`, `tokens`, `clean`, `known`.
     strength : float
         1 is none.
     """
-    # Both in one pass: a batch of twice the size costs less than two.
-    both = {
-        name: torch.cat([value, torch.zeros_like(value) if name in _ASKED else value])
-        for name, value in windows.items()
-    }
+    given = dict(windows)
+    if strength != 1.0:  # both in one pass: a batch of twice the size costs less than two
+        for name in ("condition", "tokens"):  # what guidance leaves out
+            given[name] = torch.cat([windows[name], torch.zeros_like(windows[name])])
+        given["clean"] = windows["clean"].repeat(2, 1, 1)
+    parts = {name: given[name] for name in ("condition", "clean", "known")}
 
     def velocity(x: Tensor, time: Tensor | float) -> Tensor:
+        if "memory" not in given:
+            given["memory"] = denoiser.remember(**parts)
         moment = torch.as_tensor(time, device=x.device).expand(len(x))
         if strength == 1.0:
-            plain: Tensor = denoiser(x, moment, **windows)
+            plain: Tensor = denoiser(x, moment, **given)
             return plain
-        with_it, without = denoiser(x.repeat(2, 1, 1), moment.repeat(2), **both).chunk(2)
+        with_it, without = denoiser(x.repeat(2, 1, 1), moment.repeat(2), **given).chunk(2)
         guided_velocity: Tensor = without + strength * (with_it - without)
         return guided_velocity
 
@@ -249,7 +280,6 @@ def judge_conditions(
     steps: int,
     count: int = 260,
     guidance: Sequence[float] = (1.0, 2.0),
-    jumping: bool = False,
 ) -> dict[str, float]:
     """Score sounds made from the vectors of held-out clips.
 
@@ -268,8 +298,6 @@ def judge_conditions(
         Clips, at most.
     guidance : sequence of float
         Strengths to score.
-    jumping : bool
-        Sample by `ping_pong`, as a distilled denoiser wants it, in place of `euler`.
 
     Returns
     -------
@@ -284,7 +312,6 @@ def judge_conditions(
     condition = torch.from_numpy(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     labels = torch.from_numpy(material.classes[numbers])
     noise = torch.randn(len(numbers), FRAMES, 32, generator=torch.Generator().manual_seed(run.seed))
-    zeros = torch.zeros(len(numbers), FRAMES)
     scores: dict[str, float] = {}
 
     def judged(mel: Tensor) -> float:
@@ -297,17 +324,10 @@ def judge_conditions(
             "condition": condition.to(device),
             "tokens": torch.zeros(len(numbers), FRAMES, 768, device=device),
             "clean": torch.zeros_like(noise).to(device),
-            "known": zeros.to(device),
+            "known": 0,
         }
         velocity = guided(denoiser, windows, strength)
-        times = uniform_times(steps)
-        if jumping:
-            source = torch.Generator().manual_seed(run.seed + 1)
-            fresh = [torch.randn(noise.shape, generator=source).to(device) for _ in times[2:]]
-            made = ping_pong(velocity, noise.to(device), times, noise=fresh)
-        else:
-            made = euler(velocity, noise.to(device), times)
-        mel = codec.decode(made)
+        mel = codec.decode(euler(velocity, noise.to(device), uniform_times(steps)))
         scores[f"accuracy_{strength:g}"] = judged(mel)
         cosine = (encoder(mel).cpu() * condition).sum(-1)
         scores[f"cosine_{strength:g}"] = float(cosine.mean())

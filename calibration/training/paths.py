@@ -11,6 +11,7 @@ from the seed and the window's number.
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -18,24 +19,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from calibration.training.generator import FRAMES, LENGTHS, Windows, draw_windows, guided
 from calibration.training.loop import autocast
 from calibration.training.material import Material
 from calibration.training.settings import TrainingSettings
 from calibration.whole_file import write_whole
+from models.nets.dit import Denoiser
 from models.nets.samplers import uniform_times
 from models.nets.sizes import LATENT
+from models.nets.stretch import PREFIX
 
 __all__ = ["MOMENTS", "TeacherPaths", "heun_path", "windows_given"]
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75)
-"""Where jumps begin: `ping_pong` at uniform times in one, two and four steps."""
+"""Where jumps begin: in one, two and four steps at uniform times."""
 
-_CHUNK = 8  # windows of one length that are drawn together
+_CHUNK = 8  # windows of one kind that are drawn together
 _TOGETHER = 8
-_FORMAT = 2
+_FORMAT = 3
 
 
 class TeacherPaths:
@@ -65,6 +68,7 @@ class TeacherPaths:
         # Whole blocks: in each, as many chunks of every length.
         self._block = self._together * len(LENGTHS)
         self.chunks = -(-needed // self._together) * self._block
+        self._kinds = self._grouped(range(self.chunks))
         self._note = {
             "format": _FORMAT,
             "chunks": self.chunks,
@@ -76,14 +80,27 @@ class TeacherPaths:
         }
 
     def windows(self, chunk: int) -> Windows:
-        """Return what the windows of a chunk were given; of length LENGTHS[chunk % 4]."""
+        """Return what the windows of a chunk were given; see `_kind` for their lengths."""
         rng = np.random.default_rng([zlib.crc32(b"paths"), self._run.seed, chunk])
-        frames = LENGTHS[chunk % len(LENGTHS)]
-        return draw_windows(self._material, self._run.generator, rng, _CHUNK, frames=frames)
+        frames, known = self._kind(chunk)
+        return draw_windows(
+            self._material, self._run.generator, rng, _CHUNK, frames=frames, known=known
+        )
+
+    def _kind(self, chunk: int) -> tuple[int, int]:
+        """Return how long a chunk's windows are, and how much of them is known.
+
+        Chunks take turns: an even share of them is made as a whole, the others of each length.
+        """
+        turn, place = divmod(chunk, len(LENGTHS))
+        whole = 1.0 - self._run.generator.prefixed
+        if math.floor((turn + 1) * whole + 1e-9) > math.floor(turn * whole + 1e-9):
+            return FRAMES, 0
+        return LENGTHS[place], PREFIX
 
     def make(
         self,
-        teacher: nn.Module,
+        teacher: Denoiser,
         *,
         ended: Callable[[], bool] = lambda: False,
         progress: Callable[[str, int, int], None] | None = None,
@@ -93,7 +110,7 @@ class TeacherPaths:
 
         Parameters
         ----------
-        teacher : torch.nn.Module
+        teacher : Denoiser
             The denoiser that the digest is of.
         ended : callable
             Whether to leave the rest for the next call; asked after each block.
@@ -117,7 +134,7 @@ class TeacherPaths:
                 return False
             if kept is None:
                 continue
-            for chunks in self._same_length(range(first, first + self._block)):
+            for chunks in self._grouped(range(first, first + self._block)).values():
                 made = self._lay(teacher, chunks)
                 kept[chunks, :, :, : made.shape[3]] = made
             kept.flush()
@@ -130,7 +147,7 @@ class TeacherPaths:
         return True
 
     def draw(self, rng: np.random.Generator, n: int) -> tuple[Windows, Tensor]:
-        """Draw windows of one length, and their paths.
+        """Draw windows of one kind, and their paths.
 
         Parameters
         ----------
@@ -144,16 +161,15 @@ class TeacherPaths:
         states : Tensor of shape (n, 5, frames, 32)
             At `MOMENTS`, and the sound.
         """
-        places = rng.integers(0, self.chunks // len(LENGTHS), -(-n // _CHUNK))
-        chunks = places * len(LENGTHS) + int(rng.integers(len(LENGTHS)))
+        frames, known = self._kind(int(rng.integers(self.chunks)))
+        chunks = rng.choice(self._kinds[frames, known], -(-n // _CHUNK))
         kept = self._material.derived("paths")
-        frames = LENGTHS[int(chunks[0]) % len(LENGTHS)]
         states = np.concatenate([kept[chunk, :, :, :frames] for chunk in chunks])[:n]
         windows = _joined([self.windows(int(chunk)) for chunk in chunks], n)
         return windows, torch.from_numpy(states.astype(np.float32))
 
-    def _lay(self, teacher: nn.Module, chunks: list[int]) -> np.ndarray[tuple[int, ...], Any]:
-        """Return the states of chunks of one length, (chunks, 8, 5, frames, 32), float16."""
+    def _lay(self, teacher: Denoiser, chunks: list[int]) -> np.ndarray[tuple[int, ...], Any]:
+        """Return the states of chunks of one kind, (chunks, 8, 5, frames, 32), float16."""
         device = torch.device(self._run.device)
         windows = _joined([self.windows(chunk) for chunk in chunks], len(chunks) * _CHUNK)
         frames = windows.latents.shape[1]
@@ -175,12 +191,12 @@ class TeacherPaths:
         held = states.reshape(len(chunks), _CHUNK, *states.shape[1:])
         return held.cpu().numpy().astype(np.float16)
 
-    def _same_length(self, chunks: range) -> list[list[int]]:
-        """Group chunks by their windows' length."""
-        groups: dict[int, list[int]] = {}
+    def _grouped(self, chunks: range) -> dict[tuple[int, int], list[int]]:
+        """Group chunks by their windows' kind."""
+        groups: dict[tuple[int, int], list[int]] = {}
         for chunk in chunks:
-            groups.setdefault(LENGTHS[chunk % len(LENGTHS)], []).append(chunk)
-        return list(groups.values())
+            groups.setdefault(self._kind(chunk), []).append(chunk)
+        return groups
 
     def _done(self) -> int:
         """Return the number of chunks that are there and are this teacher's."""
@@ -202,13 +218,13 @@ class TeacherPaths:
 
 
 def heun_path(
-    denoiser: nn.Module, x: Tensor, given: Mapping[str, Tensor], *, steps: int, guidance: float
+    denoiser: Denoiser, x: Tensor, given: Mapping[str, Any], *, steps: int, guidance: float
 ) -> dict[float, Tensor]:
     """Return the states on the way from noise to sound, by their moments.
 
     Parameters
     ----------
-    denoiser : torch.nn.Module
+    denoiser : Denoiser
     x : Tensor of shape (batch, frames, 32)
         Noise.
     given : mapping
@@ -228,13 +244,13 @@ def heun_path(
     return path
 
 
-def windows_given(windows: Windows, device: torch.device) -> dict[str, Tensor]:
+def windows_given(windows: Windows, device: torch.device) -> dict[str, Any]:
     """Return what the denoiser takes of windows, by name."""
     return {
         "condition": windows.condition.to(device),
         "tokens": windows.tokens.to(device),
         "clean": windows.latents.to(device),
-        "known": windows.known.to(device),
+        "known": windows.known,
     }
 
 
@@ -245,14 +261,14 @@ def _shares(run: TrainingSettings) -> dict[str, float]:
 
 
 def _joined(parts: list[Windows], n: int) -> Windows:
-    """Put windows of one length into one batch of n."""
+    """Put windows of one kind into one batch of n."""
 
     def whole(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts])[:n]
 
     return Windows(
         latents=whole("latents"),
-        known=whole("known"),
+        known=parts[0].known,
         condition=whole("condition"),
         tokens=whole("tokens"),
         vectors=whole("vectors"),

@@ -1,16 +1,15 @@
 """One stretch of the small generator as one graph of tensors, and a generator around it.
 
 The window that the denoiser sees is 24 frames of what was heard, the frames of the stretch, and
-those that are made beyond it and held back. The first frames of a stretch are blended with what the
-last one held back for them; all go through the codec's decoder and the vocoder, whose memory goes
-in and out.
+those that are made beyond it and held back. What was heard is read once, the others are made in a
+few steps. The first frames of a stretch are blended with what the last one held back for them; all
+go through the codec's decoder and the vocoder, whose memory goes in and out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from models.errors import SettingError
 from models.nets.codec import Codec
 from models.nets.dit import TOKEN_DIM, Denoiser
 from models.nets.graph_generator import GraphGenerator
-from models.nets.samplers import Moment, euler, ping_pong
+from models.nets.samplers import SAMPLERS, Moment, SamplerName
 from models.nets.sizes import LATENT, SizeName, make_codec, make_denoiser, make_vocoder
 from models.nets.vocoder import HOP, N_FFT, Vocoder, unit_phases
 from models.stretch import (
@@ -33,7 +32,6 @@ __all__ = [
     "STRETCHES",
     "WINDOW",
     "GeneratorNets",
-    "SamplerName",
     "StretchGraph",
     "TorchGenerator",
     "random_nets",
@@ -42,11 +40,9 @@ __all__ = [
 ]
 
 WINDOW = 64  # latent frames that the denoiser was trained on, at most
-PREFIX = 24  # of which so many may be known: .96 s
+PREFIX = 24  # of which so many are known: .96 s
 STRETCHES = (2, 4, 16)  # each graph is some 400 kB beside the weights that all share
 PROBES = ("velocity", "made", "latents", "mel", "pulled")
-
-SamplerName: TypeAlias = Literal["ping_pong", "euler"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,11 +100,11 @@ class StretchGraph(nn.Module):
     """Condition, noise and state to sound and the state after it; everything else is fixed.
 
     Inputs, float32, batch 1: `vector` (1, 512); `tokens` (1, n + held, 768), one for each new
-    frame; `noise` (draws, 1, window, 32); `start` (1, n + held, 32); `times` (steps + 1,), rising
+    frame; `noise` (draws, 1, n + held, 32); `start` (1, n + held, 32); `times` (steps + 1,), rising
     to 1; then the state in the order of `state_names`. Outputs: `sound` (1, 640 n), then the state.
 
-    Known frames are at the end of `prefix`, `known` is 1 there. What stands before them is unknown
-    and made anew in each stretch, as in training; its noise is part of `noise`.
+    Before the first stretch silence was heard: `prefix` is full of it, as in training. `begun` is 0
+    then and 1 after it.
 
     Parameters
     ----------
@@ -119,8 +115,8 @@ class StretchGraph(nn.Module):
         Network evaluations.
     held : int
         Frames held back.
-    sampler : {"ping_pong", "euler"}
-        The first for a distilled denoiser; it draws noise for each step.
+    sampler : {"half_fresh", "ping_pong", "euler"}
+        See `models.nets.samplers`; all but the last draw noise for each step.
     guidance : float
         Classifier-free guidance (arXiv:2207.12598, eq. 6); 1 is none, others cost twice the time.
         A distilled denoiser has it built in.
@@ -138,7 +134,7 @@ class StretchGraph(nn.Module):
         n_frames: int,
         steps: int,
         held: int = 4,
-        sampler: SamplerName = "ping_pong",
+        sampler: SamplerName = "half_fresh",
         guidance: float = 1.0,
         probes: bool = False,
     ) -> None:
@@ -146,14 +142,13 @@ class StretchGraph(nn.Module):
         self.codec, self.denoiser, self.vocoder = nets.codec, nets.denoiser, nets.vocoder
         self.n_frames, self.steps, self.held = n_frames, steps, held
         self.prefix = min(PREFIX, WINDOW - n_frames - held)
-        self.window = self.prefix + n_frames + held
-        self.draws = steps if sampler == "ping_pong" else 1
+        self.draws = 1 if sampler == "euler" else steps
         self.guidance, self.probes = guidance, probes
-        self._sampler = ping_pong if sampler == "ping_pong" else euler
+        self._sampler = SAMPLERS[sampler]
         self._n_decoder = len(self.codec.decoder.convolutions())
-        self.noise_shape: tuple[int, ...] = (self.draws, 1, self.window, self.codec.latent)
+        self.noise_shape: tuple[int, ...] = (self.draws, 1, n_frames + held, self.codec.latent)
         self.state_names = [
-            *("prefix", "known", "held"),
+            *("prefix", "begun", "held"),
             *(f"decoder{i}" for i in range(self._n_decoder)),
             *(f"vocoder{i}" for i in range(len(self.vocoder.initial_state()))),
         ]
@@ -169,11 +164,11 @@ class StretchGraph(nn.Module):
         self.rise: Tensor
 
     def initial_state(self) -> list[Tensor]:
-        """Return the state before the first stretch: silence was heard, no latent is known."""
+        """Return the state before the first stretch: silence was heard."""
         silence = self.codec.silence
         return [
             silence.expand(1, PREFIX, -1).clone(),
-            torch.zeros(1, PREFIX, device=silence.device),
+            torch.zeros(1, 1, device=silence.device),
             torch.zeros(1, self.held, self.codec.latent, device=silence.device),
             *self._after_silence(),
         ]
@@ -185,7 +180,7 @@ class StretchGraph(nn.Module):
         return (
             torch.zeros(1, CONDITION_DIM, device=device),
             torch.zeros(1, made, TOKEN_DIM, device=device),
-            torch.zeros(self.draws, 1, self.window, latent, device=device),
+            torch.zeros(self.draws, 1, made, latent, device=device),
             torch.zeros(1, made, latent, device=device),
             torch.linspace(0.0, 1.0, self.steps + 1, device=device),
             *self.initial_state(),
@@ -206,20 +201,19 @@ class StretchGraph(nn.Module):
     def _stretch(
         self, given: Sequence[Tensor], state: Sequence[Tensor], *, phases: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        prefix, known, waiting, *rest = state
-        made, velocity = self.latents(*given, prefix=prefix, known=known)
-        # Nothing is held back before the first stretch; then no frame is known either.
-        share = 1.0 - known[:, -1:, None] * (1.0 - self.rise)
+        prefix, begun, waiting, *rest = state
+        made, velocity = self.latents(*given, prefix=prefix)
+        # Nothing is held back before the first stretch.
+        share = 1.0 - begun.unsqueeze(-1) * (1.0 - self.rise)
         head = share * made[:, : self.held] + (1.0 - share) * waiting
         whole = torch.cat([head, made[:, self.held :]], dim=1)
         new, after = whole[:, : self.n_frames], whole[:, self.n_frames :]
         mel, decoder = self.codec.step(new, rest[: self._n_decoder])
         sound, pulled, vocoder = self.sound(mel, rest[self._n_decoder :], phases=phases)
-        ones = torch.ones_like(known[:, :1]).expand(-1, self.n_frames)
         outputs = (
             sound,
             torch.cat([prefix, new], dim=1)[:, -PREFIX:],
-            torch.cat([known, ones], dim=1)[:, -PREFIX:],
+            torch.ones_like(begun),
             after,
             *decoder,
             *vocoder,
@@ -235,7 +229,6 @@ class StretchGraph(nn.Module):
         times: Tensor,
         *,
         prefix: Tensor,
-        known: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return what the sampler makes of the frames of the stretch and those held back.
 
@@ -245,24 +238,19 @@ class StretchGraph(nn.Module):
         velocity : Tensor of shape (1, n + held, 32)
             At the first moment.
         """
-        prefix, known = prefix[:, -self.prefix :], known[:, -self.prefix :]
-        made = self.n_frames + self.held
-        clean = torch.cat([prefix, torch.zeros_like(start)], dim=1)
-        mask = torch.cat([known, torch.zeros_like(start[..., 0])], dim=1)
-        words = torch.cat([torch.zeros_like(tokens[:, :1]).expand(-1, self.prefix, -1), tokens], 1)
-        given = {"condition": vector, "tokens": words, "clean": clean, "known": mask}
         first = times[0]
-        x = (1.0 - first) * noise[0] + first * torch.cat([prefix, start], dim=1)
+        x = (1.0 - first) * noise[0] + first * start
+        given = {"condition": vector, "tokens": tokens, "clean": prefix[:, -self.prefix :]}
         moments: list[Moment] = [times[i] for i in range(self.steps)]
-        velocity = self._velocity(given)
+        velocity = self._velocity(given, times)
         seen: list[Tensor] = []
 
         def noted(x: Tensor, time: Moment) -> Tensor:
-            seen.append(velocity(x, time))
+            seen.append(velocity(x, len(seen)))
             return seen[-1]
 
         x = self._sampler(noted, x, [*moments, 1.0], noise=[*noise[1:].unbind()])
-        return x[:, self.window - made :], seen[0][:, self.window - made :]
+        return x, seen[0]
 
     def beside(
         self, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]
@@ -322,26 +310,34 @@ class StretchGraph(nn.Module):
         blocks, pulled, after = self.vocoder.traced(mel, list(memory), phases=phases)
         return blocks.flatten(1), pulled, after
 
-    def _velocity(self, given: dict[str, Tensor]) -> Callable[[Tensor, Moment], Tensor]:
+    def _velocity(self, given: dict[str, Tensor], times: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """Return the velocity of the frames to be made at the moment of each step."""
+        denoiser = self.denoiser
         if self.guidance == 1.0:
             alone = {name: value[0] for name, value in given.items()}
+            clean, condition = alone.pop("clean"), alone["condition"]
+            moments = torch.cat([times[:-1], torch.ones_like(times[:1])])
+            *acting, at_rest = denoiser.modulations(moments, condition)
+            memory = denoiser.read(clean, at_rest, condition)
 
-            def plain(x: Tensor, time: Moment) -> Tensor:
-                moment = torch.as_tensor(time, device=x.device)
-                velocity: Tensor = self.denoiser(x[0], moment, **alone)
+            def plain(x: Tensor, step: int) -> Tensor:
+                velocity = denoiser.velocity(x[0], acting[step], **alone, memory=memory)
                 return velocity.unsqueeze(0)
 
             return plain
         # With the condition and without it side by side: one call for both.
-        open_parts = ("condition", "tokens")
         both = {
-            name: torch.cat([value, torch.zeros_like(value) if name in open_parts else value])
+            name: torch.cat([value, value if name == "clean" else torch.zeros_like(value)])
             for name, value in given.items()
         }
+        clean, condition = both.pop("clean"), both["condition"]
+        at_rest = denoiser.modulated(torch.ones_like(condition[:, 0]), condition)
+        memory = denoiser.read(clean, at_rest, condition)
 
-        def guided(x: Tensor, time: Moment) -> Tensor:
-            moment = torch.as_tensor(time, device=x.device).reshape(1)
-            pair = self.denoiser(torch.cat([x, x]), torch.cat([moment, moment]), **both)
+        def guided(x: Tensor, step: int) -> Tensor:
+            moment = times[step].reshape(1).expand(2)
+            modulation = denoiser.modulated(moment, condition)
+            pair = denoiser.velocity(torch.cat([x, x]), modulation, **both, memory=memory)
             with_it, without = pair.chunk(2)
             velocity: Tensor = without + self.guidance * (with_it - without)
             return velocity
@@ -375,7 +371,7 @@ class TorchGenerator(GraphGenerator):
         steps: int = 4,
         stretches: Sequence[int] = STRETCHES,
         held: int = 4,
-        sampler: SamplerName = "ping_pong",
+        sampler: SamplerName = "half_fresh",
         guidance: float = 1.0,
     ) -> None:
         spec = small_spec(nets.size, steps=steps, stretches=stretches, held=held)
@@ -419,10 +415,10 @@ def randomise(nets: GeneratorNets, *, seed: int = 0) -> None:
         torch.manual_seed(seed)
         for module in (nets.codec, nets.denoiser, nets.vocoder):
             for value in module.parameters():
-                if value.ndim > 1:
-                    empty = ~value.flatten(1).any(dim=1)
-                    filling = torch.randn_like(value) * 0.5 * value[0].numel() ** -0.5
-                    value[empty] = filling[empty]
+                rows = value if value.ndim > 1 else value.unsqueeze(0)
+                empty = ~rows.flatten(1).any(dim=1)
+                filling = torch.randn_like(rows) * 0.5 * rows[0].numel() ** -0.5
+                rows[empty] = filling[empty]
             module.eval().requires_grad_(False)
         _scale(nets)
 
@@ -432,15 +428,14 @@ def _scale(nets: GeneratorNets) -> None:
     codec, denoiser = nets.codec, nets.denoiser
     x = torch.randn(1, WINDOW, codec.latent)
     vector = nn.functional.normalize(torch.randn(1, CONDITION_DIM), dim=-1)
-    zeros = torch.zeros(1, WINDOW)
     velocity = denoiser(
         x,
         torch.full((1,), 0.5),
         condition=vector,
         tokens=torch.zeros(1, WINDOW, TOKEN_DIM),
         clean=x,
-        known=zeros,
-    )
+        known=PREFIX,
+    )[:, PREFIX:]
     denoiser.leave.weight.div_(velocity.std())
     mel = codec.decoder(x)
     codec.decoder.leave.weight.mul_(0.5 / mel.std())

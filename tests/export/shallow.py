@@ -10,7 +10,8 @@ from models.nets.dit import Denoiser
 from models.nets.encoder import AudioEncoder
 from models.nets.masked_autoencoder import MaskedAutoencoder
 from models.nets.readout import Readout
-from models.nets.stretch import GeneratorNets, SamplerName, randomise
+from models.nets.samplers import SamplerName
+from models.nets.stretch import GeneratorNets, randomise
 from models.nets.vocoder import Vocoder
 
 __all__ = ["shallow_nets", "shallow_trained"]
@@ -29,7 +30,7 @@ def shallow_nets(*, seed: int = 0) -> GeneratorNets:
     return nets
 
 
-def shallow_trained(*, sampler: SamplerName = "ping_pong", steps: int = 2) -> TrainedNetworks:
+def shallow_trained(*, sampler: SamplerName = "half_fresh", steps: int = 2) -> TrainedNetworks:
     nets = shallow_nets()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,13 @@ def networks() -> TrainedNetworks:
     return random_trained("tiny", seed=3)
 
 
-def _write(folder: Path, trained: TrainedNetworks, *, distilled: bool = True) -> Path:
+def _write(
+    folder: Path,
+    trained: TrainedNetworks,
+    *,
+    distilled: bool = True,
+    settings: dict[str, str] | None = None,
+) -> Path:
     """Write a training run's folder with these weights, as the training does."""
     stages: dict[str, dict[str, torch.nn.Module]] = {
         "encoder": {"audio": trained.encoder, "readout": trained.readout},
@@ -39,7 +46,13 @@ def _write(folder: Path, trained: TrainedNetworks, *, distilled: bool = True) ->
             for name, value in module.state_dict().items()
         }
         (folder / stage).mkdir(parents=True)
-        said = {"step": 7, "seconds": 90.0, "scores": {"good": 0.5, "bad": float("nan")}}
+        said: dict[str, Any] = {
+            "step": 7,
+            "seconds": 90.0,
+            "scores": {"good": 0.5, "bad": float("nan")},
+        }
+        if settings is not None:
+            said["settings"] = settings
         note = json.dumps({**said, "made_with": {"machine": "2 cores", "threads": 2}, "epoch": 1})
         save_file(tensors, folder / stage / "final.safetensors", metadata={"hearback": note})
     (folder / "run.json").write_text(json.dumps({"size": "tiny", "seed": 3}))
@@ -53,7 +66,7 @@ def test_a_training_run_comes_back_with_every_weight(
     assert kind_of(folder) == "training"
     found = read_training(folder)
     assert (found.nets.size, found.sampler, found.steps, found.guidance) == (
-        *("tiny", "ping_pong"),
+        *("tiny", "half_fresh"),
         *(4, 1.0),
     )
     assert found.about["codec"] == {
@@ -87,6 +100,16 @@ def test_without_distillation_it_is_the_teacher_in_many_guided_steps(
     for found in (both, alone):
         assert (found.sampler, found.steps) == ("euler", 32)
         assert found.guidance > 1.0
+
+
+def test_steps_follow_one_another_as_they_were_learnt(
+    networks: TrainedNetworks, tmp_path: Path
+) -> None:
+    for method, sampler in (("arc", "half_fresh"), ("consistency", "ping_pong")):
+        folder = _write(tmp_path / method, networks, settings={"method": method})
+        assert read_training(folder).sampler == sampler
+    with pytest.raises(FileError, match="'luck'; expected one of"):
+        read_training(_write(tmp_path / "luck", networks, settings={"method": "luck"}))
 
 
 def test_what_is_missing_or_damaged_is_named(networks: TrainedNetworks, tmp_path: Path) -> None:

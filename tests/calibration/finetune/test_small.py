@@ -17,12 +17,14 @@ from calibration.finetune.windows import BrainWindows
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
 from models.nets.dit import Denoiser
+from models.nets.stretch import PREFIX
 from tests.calibration.finetune.heard import ACOUSTIC, heard_windows
 
 _OPTIONS = FinetuneSettings(
     steps=60, batch=16, rate=3e-3, warmup=3, average=0.8, check_every=15, patience=6, joint=False
 )
 _RUN = TrainingSettings(precision="fp32")
+_SILENCE = np.full(32, 7.0, np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,7 @@ def _stage(windows: BrainWindows, options: FinetuneSettings = _OPTIONS) -> Small
         replace(ACOUSTIC, base="mean", brain="features"),
         windows,
         denoiser=_denoiser(),
+        silence=_SILENCE,
         decoder=_decoder(windows),
         train=train,
         check=check,
@@ -120,6 +123,18 @@ def test_shares_are_as_asked_for_and_never_hold_for_what_is_checked(windows: Bra
     assert float(1 - tokens.mean()) == pytest.approx(0.30, abs=0.03)
 
 
+def test_where_a_stream_has_not_begun_there_was_silence(windows: BrainWindows) -> None:
+    stage = _stage(windows, replace(_OPTIONS, prefixed=0.5, switched=0.0))
+    _, given = stage.draw(np.random.default_rng(0))
+    assert given["known"] == PREFIX
+    silent = (given["clean"] == 7.0).all(-1).numpy()
+    assert not silent[:, PREFIX:].any()
+    # Silence first, then sound up to the frames that are to be made.
+    assert np.all(np.diff(silent[:, :PREFIX].astype(int), axis=1) <= 0)
+    assert silent[:, :PREFIX].all(1).any()
+    assert not silent[:, :PREFIX].all()
+
+
 def test_the_few_step_student_comes_nearer_to_where_the_tuned_paths_end(
     windows: BrainWindows, tmp_path: Path
 ) -> None:
@@ -133,6 +148,7 @@ def test_the_few_step_student_comes_nearer_to_where_the_tuned_paths_end(
         windows,
         teacher=_denoiser(),
         student=Denoiser(width=32, depth=1),
+        silence=_SILENCE,
         train=train,
         check=check,
     )
@@ -151,6 +167,7 @@ def test_paths_that_stand_still_are_jumped_without_error(windows: BrainWindows) 
         windows,
         teacher=still,
         student=Denoiser(width=32, depth=1),
+        silence=_SILENCE,
         train=train,
         check=check,
     )
@@ -166,6 +183,7 @@ def test_groups_on_both_sides_are_refused(windows: BrainWindows) -> None:
             ACOUSTIC,
             windows,
             denoiser=_denoiser(),
+            silence=_SILENCE,
             decoder=None,
             train=np.concatenate([train, check[:1]]),
             check=check,

@@ -58,6 +58,16 @@ def test_an_exported_generator_opens_as_a_run_without_its_teacher() -> None:
     assert scores_folder(_SHIPPED) == Path("out/generator_scores")
 
 
+def test_students_are_sampled_as_they_were_taught(tmp_path: Path) -> None:
+    follows = open_trained(write_training(tmp_path / "arc"))
+    jumps = open_trained(write_training(tmp_path / "consistency", method="consistency"))
+    assert (follows.sampler, jumps.sampler) == ("half_fresh", "ping_pong")
+    for steps, equal in ((1, True), (2, False)):
+        make = Make("student", steps)
+        one, other = (make_windows(each, vectors(1), make, seed=0)[0] for each in (follows, jumps))
+        assert np.allclose(one, other, atol=1e-5) == equal
+
+
 def test_scores_of_a_run_are_kept_beside_it(tmp_path: Path) -> None:
     assert scores_folder(tmp_path / "run") == tmp_path / "generator_scores"
 

@@ -15,7 +15,9 @@ from models.nets.stretch import random_nets
 __all__ = ["write_training"]
 
 
-def write_training(folder: Path, *, vocoder: bool = True, student: bool = True) -> Path:
+def write_training(
+    folder: Path, *, vocoder: bool = True, student: bool = True, method: str = "arc"
+) -> Path:
     """Write `final.safetensors` of the stages that scoring needs."""
     nets = random_nets("tiny", seed=3)
     with torch.random.fork_rng(devices=[]):
@@ -37,5 +39,6 @@ def write_training(folder: Path, *, vocoder: bool = True, student: bool = True) 
             for key, module in modules.items()
             for name, value in module.state_dict().items()
         }
-        save_tensors(folder / stage / "final.safetensors", tensors, {})
+        note = {"settings": {"method": method}} if stage == "distill" else {}
+        save_tensors(folder / stage / "final.safetensors", tensors, note)
     return folder

@@ -45,6 +45,7 @@ def derived_run(out: Path) -> Material:
         ("latents", (n, 128, LATENT)),
         ("vectors", (n, len(WINDOW_STARTS), 512)),
         ("tokens", (n, len(WINDOW_STARTS), 16, 768)),
+        ("silence", (LATENT,)),
     ):
         array = material.derive(name, shape)
         array[:] = rng.standard_normal(shape)

@@ -70,7 +70,7 @@ def test_a_start_kept_as_it_is_sounds_as_codec_and_vocoder_make_it_in_any_stretc
     np.testing.assert_allclose(
         state["prefix"][0, -known:], latents[total - known : total], atol=1e-5
     )
-    assert float(state["known"].sum()) == known
+    assert state["begun"].item() == 1.0
 
 
 def test_one_step_from_noise_is_the_network_asked_once(nets: GeneratorNets) -> None:
@@ -80,14 +80,14 @@ def test_one_step_from_noise_is_the_network_asked_once(nets: GeneratorNets) -> N
     inputs["noise"] = torch.randn(graph.noise_shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         outputs = dict(zip(graph.output_names, graph(*inputs.values()), strict=True))
-        x = inputs["noise"][0]
+        x = torch.cat([torch.zeros(1, PREFIX, 32), inputs["noise"][0]], dim=1)
         velocity = nets.denoiser(
             x,
             torch.zeros(1),
             condition=inputs["vector"],
-            tokens=torch.zeros(1, graph.window, 768),
-            clean=torch.zeros_like(x),
-            known=torch.zeros(1, graph.window),
+            tokens=torch.zeros(1, PREFIX + 5, 768),
+            clean=nets.codec.silence.expand(1, PREFIX + 5, -1),  # heard before the first stretch
+            known=PREFIX,
         )
     assert float(velocity.std()) > 0.1
     torch.testing.assert_close(outputs["probe.made"], (x + velocity)[:, -5:])
@@ -102,7 +102,7 @@ def test_one_step_from_noise_is_the_network_asked_once(nets: GeneratorNets) -> N
 def test_frames_held_back_are_blended_with_rising_shares(nets: GeneratorNets) -> None:
     graph = StretchGraph(nets, n_frames=3, steps=1, held=HELD, probes=True).eval()
     inputs = dict(zip(graph.input_names, graph.example(), strict=True))
-    inputs["state.known"] = torch.ones(1, PREFIX)
+    inputs["state.begun"] = torch.ones(1, 1)
     inputs["state.held"] = torch.randn(1, HELD, 32, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         outputs = dict(zip(graph.output_names, graph(*inputs.values()), strict=True))
