@@ -109,7 +109,8 @@ class _Converter:
         self.graph.node.extend(self.nodes)
         # Shapes stay as they were, types do not; the runtime finds both.
         del self.graph.value_info[:]
-        used = {name for node in self.graph.node for name in node.input}
+        # An output may be a constant, which no node takes.
+        used = self.outputs.union(*(node.input for node in self.graph.node))
         kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)

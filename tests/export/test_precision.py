@@ -87,6 +87,15 @@ def test_an_output_in_half_comes_out_in_single() -> None:
     np.testing.assert_allclose(_run(half, x), _run(model, x), atol=5e-3)
 
 
+def test_an_output_that_is_constant_stays() -> None:
+    model = _network()
+    model.graph.output.append(helper.make_tensor_value_info("two", TensorProto.FLOAT, []))
+    model.graph.output.append(helper.make_tensor_value_info("still", TensorProto.FLOAT, [2]))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.float32), "still"))
+    kept = {tensor.name: tensor.data_type for tensor in to_half(model).graph.initializer}
+    assert kept["two"] == kept["still"] == TensorProto.FLOAT
+
+
 def test_weights_beyond_its_range_are_refused() -> None:
     with pytest.raises(SettingError, match="beyond half precision"):
         to_half(_network(scale=1e6))
