@@ -53,8 +53,8 @@ def test_a_norm_is_one_operator_for_the_runtime(exported: Path, tmp_path: Path) 
     ort.InferenceSession(exported / "generator-1.onnx", options)
     graph = onnx.load(tmp_path / "optimised.onnx", load_external_data=False).graph
     norms = [n for n in graph.node if n.op_type == "SimplifiedLayerNormalization"]
-    # Two steps of one block: before attention and map, of queries and keys, before leaving. And what
-    # was heard, of which the last block keeps what comes before the map.
+    # Two steps of one block: before attention and map, of queries and keys, before leaving. Of what
+    # was heard the last block keeps what comes before the map.
     assert len(norms) == 2 * 4 + 3
 
 
