@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from calibration.generator_scores.griffin_lim import griffin_lim_mel
 from calibration.generator_scores.networks import Trained
+from calibration.training.generator import FRAMES, free_windows, guided
 from models.errors import SettingError
 from models.mel import MelSpec
-from models.nets.dit import TOKEN_DIM, Denoiser
 from models.nets.samplers import SAMPLERS, euler
 from models.stretch import Generator, GeneratorInput, cover
 
@@ -24,7 +23,6 @@ __all__ = ["Kind", "Make", "decode", "encode", "make_streams", "make_windows"]
 Kind = Literal["teacher", "student"]
 Rows = NDArray[np.float32]
 
-FRAMES = 64  # latent frames of a window
 _BATCH = 25
 _SAMPLES = FRAMES * 640
 
@@ -92,7 +90,8 @@ def make_windows(
         x = noise[0]
         if start is not None and first > 0.0:
             x = (1.0 - first) * x + first * torch.from_numpy(start[rows.start : rows.stop])
-        velocity = _velocity(denoiser, torch.from_numpy(vectors[rows.start : rows.stop]), guidance)
+        condition = torch.from_numpy(vectors[rows.start : rows.stop])
+        velocity = guided(denoiser, free_windows(condition), guidance)
         sampler = SAMPLERS[trained.sampler] if make.kind == "student" else euler
         made = sampler(velocity, x, times, noise=list(noise[1:]))
         sounds += decode(trained, made.numpy())
@@ -151,25 +150,3 @@ def _noises(rows: range, steps: int, seed: int) -> Tensor:
         for row in rows
     ]
     return torch.from_numpy(np.stack(drawn, axis=1))
-
-
-def _velocity(
-    denoiser: Denoiser, condition: Tensor, guidance: float
-) -> Callable[[Tensor, Tensor | float], Tensor]:
-    """Return the velocity with classifier-free guidance (arXiv:2207.12598, eq. 6)."""
-    n = len(condition)
-    nothing: dict[str, Any] = {
-        "tokens": torch.zeros(n, FRAMES, TOKEN_DIM),
-        "clean": torch.zeros(n, FRAMES, denoiser.latent),
-        "known": 0,
-    }
-
-    def velocity(x: Tensor, time: Tensor | float) -> Tensor:
-        moment = torch.as_tensor(time).expand(len(x))
-        with_it: Tensor = denoiser(x, moment, condition=condition, **nothing)
-        if guidance == 1.0:
-            return with_it
-        free: Tensor = denoiser(x, moment, condition=torch.zeros_like(condition), **nothing)
-        return free + guidance * (with_it - free)
-
-    return velocity

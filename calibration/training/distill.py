@@ -28,7 +28,7 @@ from calibration.training.material import Material
 from calibration.training.paths import MOMENTS, TeacherPaths, windows_given
 from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
-from models.nets.samplers import FEW_STEP_SAMPLERS, SAMPLERS, uniform_times
+from models.nets.samplers import FEW_STEP_SAMPLERS, SAMPLERS, Velocity, uniform_times
 from models.nets.sizes import make_denoiser
 from models.nets.stretch import PREFIX
 
@@ -277,12 +277,10 @@ class DistillStage(Stage):
         self.update(loss, "denoiser")
         return {"consistency": loss}
 
-    def _velocity(self, given: Given) -> Callable[[Tensor, float], Tensor]:
-        def velocity(x: Tensor, time: float) -> Tensor:
-            out: Tensor = self.networks["denoiser"](x, x.new_full((len(x),), time), **given)
-            return out
-
-        return velocity
+    def _velocity(self, given: Given) -> Velocity:
+        student = self.networks["denoiser"]
+        assert isinstance(student, Denoiser)
+        return guided(student, given, 1.0)
 
     def _jump(
         self, x: Tensor, time: Tensor, given: Given, network: nn.Module | None = None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.honest.audio_metrics import frechet_distance
-from calibration.training.generator import FRAMES, guided, load_scorers
+from calibration.training.generator import FRAMES, free_windows, guided, load_scorers
 from calibration.training.loop import autocast
 from calibration.training.material import WINDOW_STARTS, Material
 from calibration.training.settings import TrainingSettings
@@ -28,7 +28,6 @@ from models.nets.dit import Denoiser
 from models.nets.encoder import AudioEncoder
 from models.nets.readout import Readout
 from models.nets.samplers import Sampler, Velocity, euler, uniform_times
-from models.nets.sizes import LATENT
 from models.nets.stretch import PREFIX
 
 __all__ = ["score_few_steps"]
@@ -168,7 +167,7 @@ def _sample(
     device, source = torch.device(run.device), torch.Generator().manual_seed(run.seed + 1)
     made = []
     for vectors in torch.split(asked.vectors, _BATCH):
-        given = _free(vectors, device)
+        given = free_windows(vectors.to(device))
         velocity = guided(denoiser, given, guidance)
         made.append(_windows(velocity, given, source, run, steps, sampler))
     return torch.cat(made)
@@ -180,7 +179,7 @@ def _chain(
     """Return the windows that end with the first and with the last continuation."""
     device, source = torch.device(run.device), torch.Generator().manual_seed(run.seed + 2)
     vectors = asked.vectors[: 2 * _BATCH]
-    given = _free(vectors, device)
+    given = free_windows(vectors.to(device))
     made = _windows(guided(student, given, 1.0), given, source, run, steps, sampler)
     first = made
     given["known"] = PREFIX
@@ -191,16 +190,6 @@ def _chain(
         new = _windows(guided(student, given, 1.0), given, source, run, steps, sampler)
         made = torch.cat([clean[:, :PREFIX], new[:, PREFIX:]], dim=1)
     return first, made
-
-
-def _free(vectors: Tensor, device: torch.device) -> dict[str, Any]:
-    n = len(vectors)
-    return {
-        "condition": vectors.to(device),
-        "tokens": torch.zeros(n, FRAMES, 768, device=device),
-        "clean": torch.zeros(n, FRAMES, LATENT, device=device),
-        "known": 0,
-    }
 
 
 def _windows(

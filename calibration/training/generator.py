@@ -22,11 +22,11 @@ from calibration.training.material import FACTORS, WINDOW, WINDOW_STARTS, Materi
 from calibration.training.settings import GeneratorSettings, TrainingSettings
 from models.errors import DeviceError
 from models.nets.codec import FRAMES_PER_LATENT, Codec
-from models.nets.dit import FRAMES_PER_TOKEN, Denoiser
+from models.nets.dit import FRAMES_PER_TOKEN, TOKEN_DIM, Denoiser
 from models.nets.encoder import AudioEncoder
 from models.nets.readout import Readout
 from models.nets.samplers import euler, uniform_times
-from models.nets.sizes import make_codec, make_denoiser
+from models.nets.sizes import LATENT, make_codec, make_denoiser
 from models.nets.stretch import PREFIX
 
 __all__ = [
@@ -235,6 +235,23 @@ def _need_compiler(device: str) -> None:
         )
 
 
+def free_windows(condition: Tensor) -> dict[str, Any]:
+    """Return what `guided` takes for windows that are made as a whole of conditions alone.
+
+    Parameters
+    ----------
+    condition : Tensor of shape (n, 512)
+        Unit vectors.
+    """
+    n, device = len(condition), condition.device
+    return {
+        "condition": condition,
+        "tokens": torch.zeros(n, FRAMES, TOKEN_DIM, device=device),
+        "clean": torch.zeros(n, FRAMES, LATENT, device=device),
+        "known": 0,
+    }
+
+
 def guided(
     denoiser: Denoiser, windows: Mapping[str, Any], strength: float
 ) -> Callable[[Tensor, Tensor | float], Tensor]:
@@ -320,13 +337,7 @@ def judge_conditions(
     real = np.asarray(material.derived("latents")[numbers, 32:96], np.float32)
     scores["real"] = judged(codec.decode(torch.from_numpy(real).to(device)))
     for strength in guidance:
-        windows = {
-            "condition": condition.to(device),
-            "tokens": torch.zeros(len(numbers), FRAMES, 768, device=device),
-            "clean": torch.zeros_like(noise).to(device),
-            "known": 0,
-        }
-        velocity = guided(denoiser, windows, strength)
+        velocity = guided(denoiser, free_windows(condition.to(device)), strength)
         mel = codec.decode(euler(velocity, noise.to(device), uniform_times(steps)))
         scores[f"accuracy_{strength:g}"] = judged(mel)
         cosine = (encoder(mel).cpu() * condition).sum(-1)
