@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rig import machine, write_results
 from calibration.generator_scores.conditions import mean_cosine
-from calibration.generator_scores.drift import drift, level_dbfs, steadiness
+from calibration.generator_scores.drift import drift, level_change_db, level_dbfs, steadiness
 from calibration.generator_scores.join_finder import find_joins
 from calibration.generator_scores.joins import (
     Against,
@@ -273,7 +273,12 @@ def _drift(work: Work, n_frames: int) -> dict[str, Any]:
         first_cosine=cosines[0],
         last_cosine=cosines[1],
     )
-    return {**found.to_json(), "last_stretch": end // (n_frames * 640)}
+    asked = [work.real.sound(i)[:_CLIP] for i in range(n)]
+    return {
+        **found.to_json(),
+        "level_beside_asked_db": level_change_db(asked, last),
+        "last_stretch": end // (n_frames * 640),
+    }
 
 
 def _response(work: Work, n_frames: int) -> dict[str, Any]:
@@ -365,6 +370,7 @@ def _rows(n_frames: int, found: dict[str, Any]) -> list[dict[str, Any]]:
         ("S5 pitch step, cents", ("joins", "pitch_cents", "median"), "<= 10"),
         ("S6 FD late over early", ("drift", "distance_ratio"), "<= 1.5"),
         ("S6 level change, dB", ("drift", "level_change_db"), "within 1"),
+        ("level beside what was asked for, dB", ("drift", "level_beside_asked_db"), ""),
         ("S6 change of class accuracy", ("drift", "accuracy_change"), ">= -.03"),
         ("new class heard beyond a hard cut, s", ("response", "beyond_cut_s"), ""),
         ("new class heard, p95, s", ("response", "p95_s"), ""),

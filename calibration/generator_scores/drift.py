@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibration.honest.audio_metrics import frechet_distance
 from models.errors import SettingError
 
-__all__ = ["Drift", "Steadiness", "drift", "level_dbfs", "steadiness"]
+__all__ = ["Drift", "Steadiness", "drift", "level_change_db", "level_dbfs", "steadiness"]
 
 Rows = NDArray[np.floating]
 _SILENT_DBFS = -120.0
@@ -78,6 +78,20 @@ def level_dbfs(sound: Rows) -> float:
     return 10.0 * float(np.log10(max(power, 10.0 ** (_SILENT_DBFS / 10.0))))
 
 
+def level_change_db(before: Sequence[Rows], after: Sequence[Rows]) -> float:
+    """Return the median difference in level between sounds and others in the same order, in dB.
+
+    Pairs that are silent say nothing about the level and are left out; 0 if all are.
+
+    Parameters
+    ----------
+    before, after : sequences of arrays of shape (samples,)
+    """
+    levels = np.array([(level_dbfs(a), level_dbfs(b)) for a, b in zip(before, after, strict=True)])
+    heard = levels.max(axis=1) > -70.0
+    return float(np.median(levels[heard, 1] - levels[heard, 0])) if heard.any() else 0.0
+
+
 def drift(
     real: Rows,
     first: Rows,
@@ -97,7 +111,7 @@ def drift(
     real, first, last : arrays of shape (n, d)
         The judge's vectors of real sounds, and of the early and the late window of each stream.
     first_sounds, last_sounds : sequences of arrays of shape (samples,)
-        The windows themselves; silent ones say nothing about the level and are left out there.
+        The windows themselves; see `level_change_db`.
     first_right, last_right : bool arrays of shape (n,)
         Whether the judge hears the class that was asked for.
     first_cosine, last_cosine : arrays of shape (n,)
@@ -113,15 +127,10 @@ def drift(
             f"Drift compares early and late windows of the same streams, got {len(first)} and "
             f"{len(last)}."
         )
-    levels = np.array(
-        [(level_dbfs(a), level_dbfs(b)) for a, b in zip(first_sounds, last_sounds, strict=True)]
-    )
-    heard = levels.max(axis=1) > -70.0
-    change = float(np.median(levels[heard, 1] - levels[heard, 0])) if heard.any() else 0.0
     return Drift(
         frechet_distance(real, first),
         frechet_distance(real, last),
-        change,
+        level_change_db(first_sounds, last_sounds),
         float(np.mean(first_right)),
         float(np.mean(last_right)),
         float(np.mean(first_cosine)),

@@ -2,8 +2,10 @@
 
 The window that the denoiser sees is 24 frames of what was heard, the frames of the stretch, and
 those that are made beyond it and held back. What was heard is read once, the others are made in a
-few steps. The first frames of a stretch are blended with what the last one held back for them; all
-go through the codec's decoder and the vocoder, whose memory goes in and out.
+few steps. The first frames of a stretch are blended with what the last one held back for them. Both
+are made of the same noise, so they nearly agree: the mean of two that differ is a duller and
+quieter sound than either. All go through the codec's decoder and the vocoder, whose memory goes in
+and out.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ __all__ = [
 WINDOW = 64  # latent frames that the denoiser was trained on, at most
 PREFIX = 24  # of which so many are known: .96 s
 STRETCHES = (2, 4, 16)  # each graph is some 400 kB beside the weights that all share
+_CARRIED = ("prefix", "begun", "held", "noise")  # of the state; memories come after them
 PROBES = ("velocity", "made", "latents", "mel", "pulled")
 
 
@@ -104,7 +107,8 @@ class StretchGraph(nn.Module):
     to 1; then the state in the order of `state_names`. Outputs: `sound` (1, 640 n), then the state.
 
     Before the first stretch silence was heard: `prefix` is full of it, as in training. `begun` is 0
-    then and 1 after it.
+    then and 1 after it. `noise` is what the frames that were held back were made of; it stands in
+    the place of the first `held` frames of the noise that is given.
 
     Parameters
     ----------
@@ -148,7 +152,7 @@ class StretchGraph(nn.Module):
         self._n_decoder = len(self.codec.decoder.convolutions())
         self.noise_shape: tuple[int, ...] = (self.draws, 1, n_frames + held, self.codec.latent)
         self.state_names = [
-            *("prefix", "begun", "held"),
+            *_CARRIED,
             *(f"decoder{i}" for i in range(self._n_decoder)),
             *(f"vocoder{i}" for i in range(len(self.vocoder.initial_state()))),
         ]
@@ -170,6 +174,7 @@ class StretchGraph(nn.Module):
             silence.expand(1, PREFIX, -1).clone(),
             torch.zeros(1, 1, device=silence.device),
             torch.zeros(1, self.held, self.codec.latent, device=silence.device),
+            torch.zeros(self.draws, 1, self.held, self.codec.latent, device=silence.device),
             *self._after_silence(),
         ]
 
@@ -201,10 +206,14 @@ class StretchGraph(nn.Module):
     def _stretch(
         self, given: Sequence[Tensor], state: Sequence[Tensor], *, phases: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        prefix, begun, waiting, *rest = state
-        made, velocity = self.latents(*given, prefix=prefix)
+        prefix, begun, waiting, carried, *rest = state
+        vector, tokens, noise, start, times = given
         # Nothing is held back before the first stretch.
-        share = 1.0 - begun.unsqueeze(-1) * (1.0 - self.rise)
+        begun = begun.unsqueeze(-1)
+        again = begun * carried + (1.0 - begun) * noise[:, :, : self.held]
+        noise = torch.cat([again, noise[:, :, self.held :]], dim=2)
+        made, velocity = self.latents(vector, tokens, noise, start, times, prefix=prefix)
+        share = 1.0 - begun * (1.0 - self.rise)
         head = share * made[:, : self.held] + (1.0 - share) * waiting
         whole = torch.cat([head, made[:, self.held :]], dim=1)
         new, after = whole[:, : self.n_frames], whole[:, self.n_frames :]
@@ -213,8 +222,9 @@ class StretchGraph(nn.Module):
         outputs = (
             sound,
             torch.cat([prefix, new], dim=1)[:, -PREFIX:],
-            torch.ones_like(begun),
+            torch.ones_like(state[1]),
             after,
+            noise[:, :, self.n_frames :],
             *decoder,
             *vocoder,
         )
@@ -284,7 +294,7 @@ class StretchGraph(nn.Module):
         stages : dict
             The output that is to be compared, and what it is here, by stage.
         """
-        memory = self._state(inputs)[3:]
+        memory = self._state(inputs)[len(_CARRIED) :]
         mel, _ = self.codec.step(found["probe.latents"], memory[: self._n_decoder])
         sound, pulled, _ = self.sound(
             found["probe.mel"],

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 from models.nets.codec import from_log
+from models.nets.samplers import SamplerName
 from models.nets.stretch import (
     PREFIX,
     GeneratorNets,
@@ -111,6 +112,36 @@ def test_frames_held_back_are_blended_with_rising_shares(nets: GeneratorNets) ->
         expected = share * made[:, place] + (1 - share) * inputs["state.held"][:, place]
         torch.testing.assert_close(new[:, place], expected)
     torch.testing.assert_close(new[:, HELD:], made[:, HELD:3])
+
+
+@pytest.mark.parametrize(("sampler", "draws"), [("euler", 1), ("half_fresh", 2)])
+def test_frames_held_back_are_made_again_of_the_same_noise(
+    sampler: SamplerName, draws: int, nets: GeneratorNets
+) -> None:
+    generator = TorchGenerator(nets, steps=2, stretches=LENGTHS, held=HELD, sampler=sampler)
+    first, second = (_noise(generator, n, seed=n) for n in (5, 3))
+    assert len(first) == draws
+    _, state = generator.stretch(
+        GeneratorInput(vector=_unit()), generator.initial_state(), first, n_frames=5
+    )
+    np.testing.assert_array_equal(state["noise"], first[:, :, 5:])
+    expected, after = generator.stretch(GeneratorInput(vector=_unit()), state, second, n_frames=3)
+    np.testing.assert_array_equal(after["noise"], second[:, :, 3:])
+    # What is given for these frames is not heard; what is given for the others is.
+    for place, heard in ((HELD - 1, False), (HELD, True)):
+        other = second.copy()
+        other[:, :, place] += 1.0
+        sound, _ = generator.stretch(GeneratorInput(vector=_unit()), state, other, n_frames=3)
+        assert np.array_equal(sound, expected) != heard
+
+
+def test_a_stretch_shorter_than_what_is_held_passes_its_noise_on(nets: GeneratorNets) -> None:
+    generator = TorchGenerator(nets, steps=1, stretches=LENGTHS, held=HELD, sampler="euler")
+    first, second = (_noise(generator, 1, seed=seed) for seed in (1, 2))
+    _, state = generator.stretch(GeneratorInput(), generator.initial_state(), first, n_frames=1)
+    _, state = generator.stretch(GeneratorInput(), state, second, n_frames=1)
+    np.testing.assert_array_equal(state["noise"][0, 0, 0], first[0, 0, 2])
+    np.testing.assert_array_equal(state["noise"][0, 0, 1], second[0, 0, 2])
 
 
 def test_every_input_is_heard_and_none_is_changed(generator: TorchGenerator) -> None:
