@@ -1,7 +1,7 @@
 """Stage `distill`: the denoiser learns to jump, so that one to four steps do.
 
 First regression: the student's jump from a moment on a path of the teacher must land where the
-teacher's path ends (16 Heun steps, guided; laid down beforehand by `calibration.training.paths`).
+teacher's path ends (Heun's method, guided; laid down beforehand by `calibration.training.paths`).
 Then a short adversarial phase (ARC, arXiv:2505.08175: relativistic loss, contrastive loss,
 approximate R1 and R2 penalties), half of it on windows that go on from several stretches of the
 student's *own* sound, so that chains do not drift. The alternative is consistency distillation
@@ -40,6 +40,7 @@ _STEPS = (1, 2, 4)  # of the samplers that are trained for
 _PENALTY_NOISE = 0.01  # spread of the disturbance in the approximate penalties
 _PENALTY = 20.0
 _CONTRAST = 0.5
+_COMPARED = 256  # paths kept, and as many others
 
 Given = dict[str, Any]  # what the denoiser is given beside the noisy latents
 
@@ -127,7 +128,7 @@ class DistillStage(Stage):
         if self.options.method == "consistency":
             return self._consistency(self._windows(rng), noise)
         if step < self.first:
-            return self._regression(rng)
+            return self._regression(rng, noise)
         given = self._windows(rng)
         if rng.uniform() < self.options.own_prefixes:
             return self._adversarial(given, self._continued(given, rng, noise), rng, noise)
@@ -137,14 +138,23 @@ class DistillStage(Stage):
         windows = draw_windows(self.material, self.run.generator, rng, self.batch)
         return windows_given(windows, self.device)
 
-    def _regression(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Jump from a moment of each of the teacher's paths to its end."""
+    def _regression(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
+        """Jump to where the teacher's paths end, from moments on them or on ways of its own.
+
+        What an earlier step has got wrong a later one can put right: it begins where the student's
+        own steps have led, not where the teacher's would have.
+        """
         windows, states = self.paths.draw(rng, self.batch)
         given = windows_given(windows, self.device)
-        places = torch.from_numpy(rng.choice(len(MOMENTS), self.batch, p=_MOMENT_SHARES))
-        x = states[torch.arange(self.batch), places].to(self.device)
+        if rng.uniform() < self.options.own_states:
+            x, moment = self._before_a_jump(states[:, 0].to(self.device), given, rng, noise)
+            moments = x.new_full((self.batch,), moment)
+        else:
+            places = torch.from_numpy(rng.choice(len(MOMENTS), self.batch, p=_MOMENT_SHARES))
+            x = states[torch.arange(self.batch), places].to(self.device)
+            moments = torch.tensor(MOMENTS)[places].to(self.device)
         with autocast(self.run):
-            jump = self._jump(x, torch.tensor(MOMENTS)[places].to(self.device), given)
+            jump = self._jump(x, moments, given)
         error = (jump - states[:, -1].to(self.device)).square().mean(-1)
         # Pseudo-Huber per window (arXiv:2310.14189, section 3.3): few far ones do not rule.
         loss = (_mean(error, given) + 1e-3).sqrt().mean()
@@ -171,7 +181,7 @@ class DistillStage(Stage):
             x = (1.0 - at) * _like(real, noise) + at * real
             own = given
         else:
-            x, moment = self._before_a_jump(own, rng, noise)
+            x, moment = self._before_a_jump(_like(real, noise), own, rng, noise)
             moments = real.new_full((len(real),), moment)
         with autocast(self.run):
             jump = self._jump(x, moments, own)
@@ -250,12 +260,11 @@ class DistillStage(Stage):
 
     @torch.no_grad()
     def _before_a_jump(
-        self, given: Given, rng: np.random.Generator, noise: torch.Generator
+        self, start: Tensor, given: Given, rng: np.random.Generator, noise: torch.Generator
     ) -> tuple[Tensor, float]:
-        """Return what the sampler stands at before one of its jumps, and the moment."""
+        """Return where the sampler stands before one of its jumps, and the moment."""
         times = uniform_times(int(rng.choice(_STEPS)))
         last = int(rng.integers(len(times) - 1))
-        start = _like(given["clean"], noise)
         fresh = [_like(start, noise) for _ in range(last)]
         with autocast(self.run):
             x = self.sampler(self._velocity(given), start, times[: last + 1], noise=fresh)
@@ -290,11 +299,33 @@ class DistillStage(Stage):
         return jump
 
     @torch.no_grad()
+    def jump_errors(self) -> dict[str, float]:
+        """Return errors of a jump from noise, on paths learnt from and on others.
+
+        They tell when a student has learnt its paths by heart: a few thousand of them are soon
+        learnt, and then its jumps from other noise grow dull, however small the loss is.
+
+        Returns
+        -------
+        errors : dict
+            `jump_error_kept` and `jump_error_fresh`, mean squares of latents (variance 1).
+        """
+        student, errors = self.averages["denoiser"], []
+        for windows, states in self.paths.kept_and_fresh(self.teacher, _COMPARED):
+            given = windows_given(windows, self.device)
+            noise, end = (states[:, place].to(self.device) for place in (0, -1))
+            with autocast(self.run):
+                jump = self._jump(noise, noise.new_zeros(len(noise)), given, student)
+            errors.append(float(_mean((jump - end).square().mean(-1), given).mean()))
+        return dict(zip(("jump_error_kept", "jump_error_fresh"), errors, strict=True))
+
+    @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
         """Score one, two and four steps beside many steps of the teacher, guided as strongly."""
         student = self.averages["denoiser"]
         assert isinstance(student, Denoiser)
-        return score_few_steps(
+        errors = self.jump_errors() if self.options.method == "arc" else {}
+        return errors | score_few_steps(
             student,
             self.teacher,
             self.material,

@@ -168,6 +168,37 @@ class TeacherPaths:
         windows = _joined([self.windows(int(chunk)) for chunk in chunks], n)
         return windows, torch.from_numpy(states.astype(np.float32))
 
+    def kept_and_fresh(
+        self, teacher: Denoiser, n: int
+    ) -> tuple[tuple[Windows, Tensor], tuple[Windows, Tensor]]:
+        """Return paths that are kept, and others of the same kind that were never learnt from.
+
+        Parameters
+        ----------
+        teacher : Denoiser
+            It makes the others.
+        n : int
+            Windows of each, fewer where fewer are kept.
+
+        Returns
+        -------
+        kept, fresh : tuple of Windows and Tensor
+            As `draw` returns them.
+        """
+        frames, known = self._kind(0)
+        ours = self._kinds[frames, known][: -(-n // _CHUNK)]
+        theirs = self._grouped(range(self.chunks, 2 * self.chunks))[frames, known][: len(ours)]
+        states = self._material.derived("paths")[ours, :, :, :frames].astype(np.float32)
+        made = self._lay(teacher, theirs).astype(np.float32)
+        kept, fresh = (
+            (
+                _joined([self.windows(chunk) for chunk in chunks], n),
+                torch.from_numpy(laid.reshape(-1, *laid.shape[2:])[:n]),
+            )
+            for chunks, laid in ((ours, states), (theirs, made))
+        )
+        return kept, fresh
+
     def _lay(self, teacher: Denoiser, chunks: list[int]) -> np.ndarray[tuple[int, ...], Any]:
         """Return the states of chunks of one kind, (chunks, 8, 5, frames, 32), float16."""
         device = torch.device(self._run.device)

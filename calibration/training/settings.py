@@ -138,9 +138,10 @@ class DistillSettings(StageSettings):
     average: float = 0.998
     method: Literal["arc", "consistency"] = "arc"
     regression: float = 0.984  # share of the steps; the rest is adversarial
+    own_states: float = 0.5  # share of its steps that begin where the student's own have led
     adversarial_rate: float = 1e-4  # of student and critic
-    paths: int = 4_000  # windows whose way from noise to sound the teacher lays down beforehand
-    teacher_steps: int = 16  # Heun; a multiple of 4, as the student's jumps begin at quarters
+    paths: int = 16_000  # ways from noise to sound that the teacher lays down; fewer are memorised
+    teacher_steps: int = 8  # Heun; a multiple of 4, as the student's jumps begin at quarters
     guidance: float = 1.5  # strength that the student has built in; 1 is none
     own_prefixes: float = 0.5  # share of adversarial steps that go on from the student's own sound
     chain: int = 4  # so many continuations of its own at most come before
@@ -158,6 +159,7 @@ class DistillSettings(StageSettings):
             or self.points < 2
             or self.scored < 2
             or not 0 <= self.regression <= 1
+            or not 0 <= self.own_states <= 1
             or not 0 <= self.own_prefixes <= 1
             or not self.adversarial_rate > 0
         ):

@@ -83,6 +83,82 @@ def test_paths_that_were_cut_off_go_on_and_are_the_same(tmp_path: Path) -> None:
     assert np.array_equal(np.array(material.derived("paths")), pieces)
 
 
+def test_fresh_paths_are_the_teachers_and_none_of_the_kept(stage: DistillStage) -> None:
+    kept, fresh = stage.paths.kept_and_fresh(stage.teacher, 8)
+    on_disk = np.array(stage.paths._material.derived("paths"))
+    for windows, states in (kept, fresh):
+        assert len(states) == len(windows.condition) == 8
+        assert states.shape[1:] == (len(MOMENTS) + 1, windows.latents.shape[1], 32)
+        given = windows_given(windows, torch.device("cpu"))
+        with torch.no_grad():
+            path = heun_path(stage.teacher, states[:, 0], given, steps=4, guidance=1.5)
+        assert torch.allclose(states[:, -1], path[1.0], atol=0.05)  # float16 noise
+    frames = kept[1].shape[2]
+
+    def among_kept(states: torch.Tensor) -> bool:
+        rows = on_disk[:, :, 0, :frames].reshape(-1, frames * 32)
+        return bool((np.abs(rows - states[0, 0].numpy().reshape(1, -1)).max(axis=1) < 1e-3).any())
+
+    assert among_kept(kept[1])
+    assert not among_kept(fresh[1])
+
+
+def test_a_student_that_knows_its_paths_by_heart_is_told_so(stage: DistillStage) -> None:
+    kept, _ = stage.paths.kept_and_fresh(stage.teacher, 256)
+    noise, ends = kept[1][:, 0], kept[1][:, -1]
+    errors = stage.jump_errors()
+    assert errors["jump_error_kept"] == pytest.approx(errors["jump_error_fresh"], rel=0.2)
+    jump = stage._jump
+
+    def by_heart(x: torch.Tensor, *_: object) -> torch.Tensor:
+        found = [(noise - row).abs().amax(dim=(1, 2)).argmin() for row in x]
+        near = [float((noise[i] - row).abs().max()) < 1e-3 for i, row in zip(found, x, strict=True)]
+        return torch.stack(
+            [
+                ends[i] if n else torch.zeros_like(row)
+                for i, row, n in zip(found, x, near, strict=True)
+            ]
+        )
+
+    stage._jump = by_heart  # type: ignore[method-assign,assignment]
+    try:
+        errors = stage.jump_errors()
+    finally:
+        stage._jump = jump  # type: ignore[method-assign]
+    assert errors["jump_error_kept"] < 1e-6
+    assert errors["jump_error_fresh"] > 0.1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_jumps_begin_on_the_teachers_paths_or_where_the_students_steps_lead(
+    share: float, folder: Path, material: Material
+) -> None:
+    stage = DistillStage(shorter(own_states=share, regression=1.0, steps=12), material, folder)
+    assert stage.prepare()
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    jump = stage._jump
+
+    def noted(x: torch.Tensor, time: torch.Tensor, given: object) -> torch.Tensor:
+        seen.append((x, time))
+        return jump(x, time, given)  # type: ignore[arg-type]
+
+    stage._jump = noted  # type: ignore[method-assign,assignment]
+    own = 0
+    for step in range(stage.settings.steps):
+        rng, noise = stage.generators(step)
+        _, states = stage.paths.draw(stage.generators(step)[0], stage.batch)
+        stage.advance(step, rng, noise)
+        (x, time) = seen.pop()
+        assert not seen
+        laid = torch.stack(
+            [row[list(MOMENTS).index(float(t))] for row, t in zip(states, time, strict=True)]
+        )
+        on_path = torch.equal(x, laid)
+        own += not on_path
+        assert on_path or (share == 1.0 and float(time[0]) > 0.0)
+    assert (own > 0) == (share == 1.0)
+
+
 def test_guidance_in_one_pass_is_guidance_in_two(stage: DistillStage) -> None:
     windows, states = stage.paths.draw(np.random.default_rng(2), 4)
     given = windows_given(windows, torch.device("cpu"))
@@ -104,7 +180,7 @@ def test_continuations_stand_where_the_known_frames_were(stage: DistillStage) ->
     assert own["known"] == PREFIX
     assert torch.equal(own["clean"][:, PREFIX:], given["clean"][:, PREFIX:])
     assert float((own["clean"][:, :PREFIX] - given["clean"][:, :PREFIX]).abs().mean()) > 0.1
-    x, moment = stage._before_a_jump(own, rng, noise)
+    x, moment = stage._before_a_jump(torch.randn_like(own["clean"]), own, rng, noise)
     assert moment in MOMENTS
     assert torch.all(torch.isfinite(x))
 
