@@ -41,7 +41,7 @@ class TrainedNetworks:
     judge: AudioEncoder
     readout: Readout  # of the judge
     tokens: MaskedAutoencoder
-    sampler: SamplerName = "half_fresh"
+    sampler: SamplerName = "secants"
     steps: int = FEW_STEPS
     guidance: float = 1.0
     licence: str = LICENCE
@@ -142,7 +142,7 @@ def few_step_sampler(note: Mapping[str, Any], where: Path) -> SamplerName:
     FileError
         If the method is unknown.
     """
-    method = note.get("settings", {}).get("method", "arc")
+    method = note.get("settings", {}).get("method", "secants")
     try:
         return FEW_STEP_SAMPLERS[method]
     except (KeyError, TypeError):

@@ -61,8 +61,9 @@ def read_exported(folder: Path) -> TrainedNetworks:
     if size is None or card.precision != "fp32" or sampler is None:
         raise BundleError(
             f"Generator {folder.name!r} is {card.spec.family} {card.spec.size} in "
-            f"{card.precision}; networks are read back from small ones in fp32 only. Give such a "
-            "one, or the training run or checkpoint that it was made of."
+            f"{card.precision} with the sampler {card.sampler}; networks are read back from small "
+            f"ones in fp32 with one of {', '.join(SAMPLERS)}. Give such a one, or the training run "
+            "or checkpoint that it was made of."
         )
     missing = [name for name in _ENCODERS if name not in card.files]
     if missing:

@@ -96,7 +96,7 @@ class FewStepSettings(StageSettings):
     rate: float = 1e-4
     warmup: int = 20
     average: float = 0.99
-    teacher_steps: int = 8  # Heun; a multiple of 4, as jumps begin at quarters
+    teacher_steps: int = 8  # Heun; a multiple of 4, as steps begin at quarters
     guidance: float = 1.5  # that the student has built in
 
     def __post_init__(self) -> None:

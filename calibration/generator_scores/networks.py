@@ -38,7 +38,7 @@ class Trained:
     vocoder: Vocoder | None
     teacher: Denoiser | None  # many steps
     student: Denoiser | None  # few
-    sampler: SamplerName = "half_fresh"  # of the student
+    sampler: SamplerName = "secants"  # of the student
     guidance: float = TEACHER_GUIDANCE
 
 

@@ -1,7 +1,8 @@
-"""Stage `distill`: the denoiser learns to jump, so that one to four steps do.
+"""Stage `distill`: the denoiser learns long steps, so that one to four of them do.
 
-First regression: the student's jump from a moment on a path of the teacher must land where the
-teacher's path ends (Heun's method, guided; laid down beforehand by `calibration.training.paths`).
+First regression: on velocities over long and short pieces of the teacher's paths
+(`calibration.training.secants`; Heun's method, guided; laid down beforehand by
+`calibration.training.paths`).
 Then a short adversarial phase (ARC, arXiv:2505.08175: relativistic loss, contrastive loss,
 approximate R1 and R2 penalties), half of it on windows that go on from several stretches of the
 student's *own* sound, so that chains do not drift. The alternative is consistency distillation
@@ -25,18 +26,22 @@ from calibration.training.few_steps import score_few_steps
 from calibration.training.generator import draw_windows, guided
 from calibration.training.loop import Stage, autocast, learning_rate
 from calibration.training.material import Material
-from calibration.training.paths import MOMENTS, TeacherPaths, windows_given
+from calibration.training.paths import TeacherPaths, windows_given
+from calibration.training.secants import STEPS, draw_pieces, piece_errors
 from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
-from models.nets.samplers import FEW_STEP_SAMPLERS, SAMPLERS, Velocity, uniform_times
+from models.nets.samplers import (
+    FEW_STEP_SAMPLERS,
+    SAMPLERS,
+    Velocity,
+    secant_moment,
+    uniform_times,
+)
 from models.nets.sizes import make_denoiser
 from models.nets.stretch import PREFIX
 
 __all__ = ["DistillStage", "LatentCritic"]
 
-# How often each of `MOMENTS` is trained: all of one, two and four steps begin at the first.
-_MOMENT_SHARES = (0.4, 0.2, 0.2, 0.2)
-_STEPS = (1, 2, 4)  # of the samplers that are trained for
 _PENALTY_NOISE = 0.01  # spread of the disturbance in the approximate penalties
 _PENALTY = 20.0
 _CONTRAST = 0.5
@@ -89,11 +94,11 @@ class DistillStage(Stage):
         tensors, _ = load_tensors(out / "generator" / "final.safetensors")
         load_weights(self.teacher, tensors, "denoiser")
         self.train_network("denoiser", copy.deepcopy(self.teacher))
-        if self.options.method == "arc":
+        if self.options.method == "secants":
             self.train_network("critic", LatentCritic(self.teacher))
         self.teacher.to(self.device).eval().requires_grad_(False)
         self.paths = TeacherPaths(material, run, teacher=weights_digest(tensors))
-        regression = self.options.regression if self.options.method == "arc" else 1.0
+        regression = self.options.regression if self.options.method == "secants" else 1.0
         self.first = round(regression * self.settings.steps)
         self.sampler = SAMPLERS[FEW_STEP_SAMPLERS[self.options.method]]
 
@@ -104,7 +109,7 @@ class DistillStage(Stage):
         progress: Callable[[str, int, int], None] | None = None,
     ) -> bool:
         """Lay down the teacher's paths."""
-        if self.options.method != "arc":
+        if self.options.method != "secants":
             return True
         # One process writes them; the others, which may not read them before, ask along with it.
         return self.paths.make(
@@ -128,7 +133,7 @@ class DistillStage(Stage):
         if self.options.method == "consistency":
             return self._consistency(self._windows(rng), noise)
         if step < self.first:
-            return self._regression(rng, noise)
+            return self._regression(rng)
         given = self._windows(rng)
         if rng.uniform() < self.options.own_prefixes:
             return self._adversarial(given, self._continued(given, rng, noise), rng, noise)
@@ -138,26 +143,20 @@ class DistillStage(Stage):
         windows = draw_windows(self.material, self.run.generator, rng, self.batch)
         return windows_given(windows, self.device)
 
-    def _regression(self, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Any]:
-        """Jump to where the teacher's paths end, from moments on them or on ways of its own.
-
-        What an earlier step has got wrong a later one can put right: it begins where the student's
-        own steps have led, not where the teacher's would have.
-        """
+    def _regression(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Learn the velocities over pieces of the teacher's paths."""
         windows, states = self.paths.draw(rng, self.batch)
         given = windows_given(windows, self.device)
-        if rng.uniform() < self.options.own_states:
-            x, moment = self._before_a_jump(states[:, 0].to(self.device), given, rng, noise)
-            moments = x.new_full((self.batch,), moment)
-        else:
-            places = torch.from_numpy(rng.choice(len(MOMENTS), self.batch, p=_MOMENT_SHARES))
-            x = states[torch.arange(self.batch), places].to(self.device)
-            moments = torch.tensor(MOMENTS)[places].to(self.device)
         with autocast(self.run):
-            jump = self._jump(x, moments, given)
-        error = (jump - states[:, -1].to(self.device)).square().mean(-1)
+            error = piece_errors(
+                self.networks["denoiser"],
+                guided(self.teacher, given, self.options.guidance),
+                states.to(self.device),
+                *draw_pieces(rng, self.batch),
+                given,
+            )
         # Pseudo-Huber per window (arXiv:2310.14189, section 3.3): few far ones do not rule.
-        loss = (_mean(error, given) + 1e-3).sqrt().mean()
+        loss = (error + 1e-3).sqrt().mean()
         self.update(loss, "denoiser")
         return {"regression": loss}
 
@@ -170,28 +169,28 @@ class DistillStage(Stage):
     ) -> dict[str, Any]:
         """One step of the critic, one of the student.
 
-        With `own`, which holds the student's own sound where the known frames are, its last jump is
-        judged as the sampler would come to it; without, jumps from disturbed real sounds are.
+        With `own`, which holds the student's own sound where the known frames are, its last step is
+        judged as the sampler would come to it; without, last steps from disturbed real sounds are.
         """
         real = given["clean"]
         if own is None:
-            places = torch.from_numpy(rng.choice(len(MOMENTS), len(real), p=_MOMENT_SHARES))
-            moments = torch.tensor(MOMENTS)[places].to(self.device)
-            at = moments[:, None, None]
+            now = torch.from_numpy(1.0 - 1.0 / rng.choice(STEPS, len(real))).float()
+            now = now.to(self.device)
+            at = now[:, None, None]
             x = (1.0 - at) * _like(real, noise) + at * real
             own = given
         else:
-            x, moment = self._before_a_jump(_like(real, noise), own, rng, noise)
-            moments = real.new_full((len(real),), moment)
+            x, moment = self._before_the_end(own, rng, noise)
+            now = real.new_full((len(real),), moment)
         with autocast(self.run):
-            jump = self._jump(x, moments, own)
-        jump = _with_known(jump, own)
+            velocity = self.networks["denoiser"](x, secant_moment(now, 1.0), **own)
+        end = _with_known(x + (1.0 - now)[:, None, None] * velocity, own)
         # Judged at a random noise level: an undisturbed sound is told apart too easily.
         level = torch.rand(len(real), generator=noise, device=self.device) * 0.9 + 0.1
         shared = _like(real, noise)
         here = level[:, None, None]
         seen_real = here * real + (1.0 - here) * shared
-        seen_made = here * jump + (1.0 - here) * shared
+        seen_made = here * end + (1.0 - here) * shared
         losses = self._critic_step(
             (seen_real, given), (seen_made.detach(), own), level=level, noise=noise
         )
@@ -239,7 +238,7 @@ class DistillStage(Stage):
 
         What was asked for stays the same; the first stretch goes on from what each window knew.
         """
-        steps = int(rng.choice(_STEPS))
+        steps = int(rng.choice(STEPS))
         made = self._made(given, noise, steps=steps)[:, -PREFIX:]
         for _ in range(int(rng.integers(self.options.chain))):
             made = self._made(self._after(given, made), noise, steps=steps)[:, -PREFIX:]
@@ -259,16 +258,14 @@ class DistillStage(Stage):
         return _with_known(made, given)
 
     @torch.no_grad()
-    def _before_a_jump(
-        self, start: Tensor, given: Given, rng: np.random.Generator, noise: torch.Generator
+    def _before_the_end(
+        self, given: Given, rng: np.random.Generator, noise: torch.Generator
     ) -> tuple[Tensor, float]:
-        """Return where the sampler stands before one of its jumps, and the moment."""
-        times = uniform_times(int(rng.choice(_STEPS)))
-        last = int(rng.integers(len(times) - 1))
-        fresh = [_like(start, noise) for _ in range(last)]
+        """Return where the sampler stands before its last step, and the moment."""
+        *times, _ = uniform_times(int(rng.choice(STEPS)))
+        start = _like(given["clean"], noise)
         with autocast(self.run):
-            x = self.sampler(self._velocity(given), start, times[: last + 1], noise=fresh)
-        return x, times[last]
+            return self.sampler(self._velocity(given), start, times, noise=[]), times[-1]
 
     def _consistency(self, given: Given, noise: torch.Generator) -> dict[str, Any]:
         """Neighbouring moments of one path must jump to the same sound."""
@@ -299,32 +296,39 @@ class DistillStage(Stage):
         return jump
 
     @torch.no_grad()
-    def jump_errors(self) -> dict[str, float]:
-        """Return errors of a jump from noise, on paths learnt from and on others.
+    def path_errors(self) -> dict[str, float]:
+        """Return errors of one step from noise to sound, on paths learnt from and on others.
 
         They tell when a student has learnt its paths by heart: a few thousand of them are soon
-        learnt, and then its jumps from other noise grow dull, however small the loss is.
+        learnt, and then its steps from other noise get no better, however small the loss is.
 
         Returns
         -------
         errors : dict
-            `jump_error_kept` and `jump_error_fresh`, mean squares of latents (variance 1).
+            `path_error_kept` and `path_error_fresh`, mean squares of latents (variance 1).
         """
         student, errors = self.averages["denoiser"], []
         for windows, states in self.paths.kept_and_fresh(self.teacher, _COMPARED):
+            first = np.zeros(len(states), np.int64)  # of the pieces, all of the path
             given = windows_given(windows, self.device)
-            noise, end = (states[:, place].to(self.device) for place in (0, -1))
             with autocast(self.run):
-                jump = self._jump(noise, noise.new_zeros(len(noise)), given, student)
-            errors.append(float(_mean((jump - end).square().mean(-1), given).mean()))
-        return dict(zip(("jump_error_kept", "jump_error_fresh"), errors, strict=True))
+                error = piece_errors(
+                    student,
+                    guided(self.teacher, given, self.options.guidance),
+                    states.to(self.device),
+                    first,
+                    first.astype(np.float32),
+                    given,
+                )
+            errors.append(float(error.mean()))
+        return dict(zip(("path_error_kept", "path_error_fresh"), errors, strict=True))
 
     @torch.no_grad()
     def finish(self, out: Path) -> dict[str, float]:
         """Score one, two and four steps beside many steps of the teacher, guided as strongly."""
         student = self.averages["denoiser"]
         assert isinstance(student, Denoiser)
-        errors = self.jump_errors() if self.options.method == "arc" else {}
+        errors = self.path_errors() if self.options.method == "secants" else {}
         return errors | score_few_steps(
             student,
             self.teacher,
@@ -332,7 +336,7 @@ class DistillStage(Stage):
             self.run_folder,
             self.run,
             sampler=self.sampler,
-            steps=_STEPS,
+            steps=STEPS,
             count=self.options.scored,
         )
 

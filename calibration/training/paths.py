@@ -34,7 +34,7 @@ from models.nets.stretch import PREFIX
 __all__ = ["MOMENTS", "TeacherPaths", "heun_path", "windows_given"]
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75)
-"""Where jumps begin: in one, two and four steps at uniform times."""
+"""Where the steps of a student begin that takes one, two or four at uniform times."""
 
 _CHUNK = 8  # windows of one kind that are drawn together
 _TOGETHER = 8

@@ -129,19 +129,18 @@ class GeneratorSettings(StageSettings):
 
 @dataclass(frozen=True, slots=True)
 class DistillSettings(StageSettings):
-    """Few steps: regression on the teacher's paths, then a short adversarial phase."""
+    """Few steps: regression on secants of the teacher's paths, then a short adversarial phase."""
 
     steps: int = 2_440
     batch: int = 32
     rate: float = 4e-4  # of the regression, and of consistency distillation
     warmup: int = 100
     average: float = 0.998
-    method: Literal["arc", "consistency"] = "arc"
+    method: Literal["secants", "consistency"] = "secants"
     regression: float = 0.984  # share of the steps; the rest is adversarial
-    own_states: float = 0.5  # share of its steps that begin where the student's own have led
     adversarial_rate: float = 1e-4  # of student and critic
     paths: int = 16_000  # ways from noise to sound that the teacher lays down; fewer are memorised
-    teacher_steps: int = 8  # Heun; a multiple of 4, as the student's jumps begin at quarters
+    teacher_steps: int = 8  # Heun; a multiple of 4, as the student's steps begin at quarters
     guidance: float = 1.5  # strength that the student has built in; 1 is none
     own_prefixes: float = 0.5  # share of adversarial steps that go on from the student's own sound
     chain: int = 4  # so many continuations of its own at most come before
@@ -159,7 +158,6 @@ class DistillSettings(StageSettings):
             or self.points < 2
             or self.scored < 2
             or not 0 <= self.regression <= 1
-            or not 0 <= self.own_states <= 1
             or not 0 <= self.own_prefixes <= 1
             or not self.adversarial_rate > 0
         ):

@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -26,10 +24,12 @@ __all__ = [
     "euler",
     "heun",
     "ping_pong",
+    "secant_moment",
+    "secants",
     "uniform_times",
 ]
 
-SamplerName: TypeAlias = Literal["euler", "half_fresh", "ping_pong"]
+SamplerName: TypeAlias = Literal["euler", "ping_pong", "secants"]
 
 Moment = float | Tensor
 """A number, or a tensor of shape () where the moments are inputs of a graph."""
@@ -102,14 +102,11 @@ def ping_pong(
     times: Sequence[Moment],
     *,
     noise: Sequence[Tensor],
-    fresh: float = 1.0,
 ) -> Tensor:
     """Jump to the sound, go back to the next moment with fresh noise, and so on.
 
     For models distilled to jump (consistency models' multistep sampling, arXiv:2303.01469,
-    algorithm 1, on straight paths). With less fresh noise it is mixed with the noise that the
-    velocity points away from, as `eta` does in DDIM (arXiv:2010.02502, eq. 16); with none this is
-    `euler`.
+    algorithm 1, on straight paths).
 
     Parameters
     ----------
@@ -118,8 +115,6 @@ def ping_pong(
     noise : sequence of Tensor
         Each like x, and one less than there are steps: the last step ends at the sound. With one
         more it goes back too, to where a further step would begin.
-    fresh : float
-        Share of the fresh noise in amplitude, 0 to 1; both have unit variance together.
 
     Raises
     ------
@@ -130,25 +125,48 @@ def ping_pong(
     if len(noise) not in (steps - 1, steps):
         raise SettingError(f"{steps} steps need {steps - 1} noises, got {len(noise)}.")
     for step, (now, then) in enumerate(pairwise(times)):
-        change = velocity(x, now)
-        sound = x + (1.0 - now) * change
+        sound = x + (1.0 - now) * velocity(x, now)
         if step == len(noise):
             return sound
-        back = noise[step]
-        if fresh != 1.0:
-            back = fresh * back + math.sqrt(1.0 - fresh**2) * (x - now * change)
-        x = (1.0 - then) * back + then * sound
+        x = (1.0 - then) * noise[step] + then * sound
+    return x
+
+
+def secant_moment(now: Any, then: Any) -> Any:
+    """Return the moment that a denoiser which learnt secants is asked for, of a piece of a path.
+
+    It tells two things in one number: where the piece begins, and how long it is. Moments of
+    quarters and of shorter pieces are those of their beginnings, as in the teacher; moments of
+    halves lie 1 before, that of the whole path 3 before. Other lengths count as the nearest one.
+
+    Parameters
+    ----------
+    now, then : float or Tensor
+        From which moment to which, 0 to 1.
+    """
+    length = then - now
+    return now - 1.0 * (length > 0.375) - 2.0 * (length > 0.75)
+
+
+def secants(
+    velocity: Velocity, x: Tensor, times: Sequence[Moment], *, noise: Sequence[Tensor] = ()
+) -> Tensor:
+    """Go from moment to moment on the velocities that lead there, for models that learnt these.
+
+    Of them one step of full length is right, as two and four are (shortcut models,
+    arXiv:2410.12557, section 3); their length is part of what the model is asked for. Parameters
+    are those of `euler`.
+    """
+    for now, then in pairwise(times):
+        x = x + (then - now) * velocity(x, secant_moment(now, then))
     return x
 
 
 SAMPLERS: Mapping[SamplerName, Sampler] = {
     "euler": euler,
-    "half_fresh": partial(ping_pong, fresh=0.5),
     "ping_pong": ping_pong,
+    "secants": secants,
 }
 
-# Jumps that were learnt from states on a teacher's paths are best asked for near such states: with
-# half of the noise fresh, four steps came nearer to real sounds than with all or none of it, and
-# chains of stretches nearer to their condition.
-FEW_STEP_SAMPLERS: Mapping[str, SamplerName] = {"arc": "half_fresh", "consistency": "ping_pong"}
+FEW_STEP_SAMPLERS: Mapping[str, SamplerName] = {"secants": "secants", "consistency": "ping_pong"}
 """How few steps follow one another, by the method that a denoiser was distilled by."""

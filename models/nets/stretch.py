@@ -20,7 +20,7 @@ from models.errors import SettingError
 from models.nets.codec import Codec
 from models.nets.dit import TOKEN_DIM, Denoiser
 from models.nets.graph_generator import GraphGenerator
-from models.nets.samplers import SAMPLERS, Moment, SamplerName
+from models.nets.samplers import SAMPLERS, Moment, SamplerName, secant_moment
 from models.nets.sizes import LATENT, SizeName, make_codec, make_denoiser, make_vocoder
 from models.nets.vocoder import HOP, N_FFT, Vocoder, unit_phases
 from models.stretch import (
@@ -119,8 +119,8 @@ class StretchGraph(nn.Module):
         Network evaluations.
     held : int
         Frames held back.
-    sampler : {"half_fresh", "ping_pong", "euler"}
-        See `models.nets.samplers`; all but the last draw noise for each step.
+    sampler : {"secants", "ping_pong", "euler"}
+        See `models.nets.samplers`; the second draws noise for each step.
     guidance : float
         Classifier-free guidance (arXiv:2207.12598, eq. 6); 1 is none, others cost twice the time.
         A distilled denoiser has it built in.
@@ -138,7 +138,7 @@ class StretchGraph(nn.Module):
         n_frames: int,
         steps: int,
         held: int = 4,
-        sampler: SamplerName = "half_fresh",
+        sampler: SamplerName = "secants",
         guidance: float = 1.0,
         probes: bool = False,
     ) -> None:
@@ -146,9 +146,9 @@ class StretchGraph(nn.Module):
         self.codec, self.denoiser, self.vocoder = nets.codec, nets.denoiser, nets.vocoder
         self.n_frames, self.steps, self.held = n_frames, steps, held
         self.prefix = min(PREFIX, WINDOW - n_frames - held)
-        self.draws = 1 if sampler == "euler" else steps
+        self.draws = steps if sampler == "ping_pong" else 1
         self.guidance, self.probes = guidance, probes
-        self._sampler = SAMPLERS[sampler]
+        self._sampler, self._secants = SAMPLERS[sampler], sampler == "secants"
         self._n_decoder = len(self.codec.decoder.convolutions())
         self.noise_shape: tuple[int, ...] = (self.draws, 1, n_frames + held, self.codec.latent)
         self.state_names = [
@@ -321,12 +321,13 @@ class StretchGraph(nn.Module):
         return blocks.flatten(1), pulled, after
 
     def _velocity(self, given: dict[str, Tensor], times: Tensor) -> Callable[[Tensor, int], Tensor]:
-        """Return the velocity of the frames to be made at the moment of each step."""
+        """Return the velocity of the frames to be made in each step."""
         denoiser = self.denoiser
+        asked = secant_moment(times[:-1], times[1:]) if self._secants else times[:-1]
         if self.guidance == 1.0:
             alone = {name: value[0] for name, value in given.items()}
             clean, condition = alone.pop("clean"), alone["condition"]
-            moments = torch.cat([times[:-1], torch.ones_like(times[:1])])
+            moments = torch.cat([asked, torch.ones_like(times[:1])])
             *acting, at_rest = denoiser.modulations(moments, condition)
             memory = denoiser.read(clean, at_rest, condition)
 
@@ -345,7 +346,7 @@ class StretchGraph(nn.Module):
         memory = denoiser.read(clean, at_rest, condition)
 
         def guided(x: Tensor, step: int) -> Tensor:
-            moment = times[step].reshape(1).expand(2)
+            moment = asked[step].reshape(1).expand(2)
             modulation = denoiser.modulated(moment, condition)
             pair = denoiser.velocity(torch.cat([x, x]), modulation, **both, memory=memory)
             with_it, without = pair.chunk(2)
@@ -381,7 +382,7 @@ class TorchGenerator(GraphGenerator):
         steps: int = 4,
         stretches: Sequence[int] = STRETCHES,
         held: int = 4,
-        sampler: SamplerName = "half_fresh",
+        sampler: SamplerName = "secants",
         guidance: float = 1.0,
     ) -> None:
         spec = small_spec(nets.size, steps=steps, stretches=stretches, held=held)

@@ -30,7 +30,7 @@ def shallow_nets(*, seed: int = 0) -> GeneratorNets:
     return nets
 
 
-def shallow_trained(*, sampler: SamplerName = "half_fresh", steps: int = 2) -> TrainedNetworks:
+def shallow_trained(*, sampler: SamplerName = "secants", steps: int = 2) -> TrainedNetworks:
     nets = shallow_nets()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

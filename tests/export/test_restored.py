@@ -53,7 +53,7 @@ def test_streams_in_torch_are_those_of_the_exported_graphs(restored: TrainedNetw
     lengths = [spec.stretches[0], spec.stretches[-1], spec.stretches[1]]
     found = np.concatenate(run_stream(ours, lengths, seed=3))
     expected = np.concatenate(run_stream(exported, lengths, seed=3))
-    assert float(np.abs(expected).max()) > 0.01
+    assert float(np.abs(expected).max()) > 1e-3
     assert relative_error(found, expected) < 3e-3  # phases that run free pass rounding on
 
 
@@ -104,7 +104,7 @@ def copy(tmp_path: Path) -> Path:
 def test_a_generator_in_half_precision_is_refused(copy: Path) -> None:
     values = json.loads((copy / CARD_FILE).read_text("utf-8"))
     (copy / CARD_FILE).write_text(json.dumps(values | {"precision": "fp16"}))
-    with pytest.raises(BundleError, match=r"in fp16; networks are read back from small ones"):
+    with pytest.raises(BundleError, match=r"in fp16 with the sampler \w+; networks are read back"):
         read_exported(copy)
 
 

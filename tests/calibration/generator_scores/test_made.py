@@ -59,13 +59,13 @@ def test_an_exported_generator_opens_as_a_run_without_its_teacher() -> None:
 
 
 def test_students_are_sampled_as_they_were_taught(tmp_path: Path) -> None:
-    follows = open_trained(write_training(tmp_path / "arc"))
+    follows = open_trained(write_training(tmp_path / "secants"))
     jumps = open_trained(write_training(tmp_path / "consistency", method="consistency"))
-    assert (follows.sampler, jumps.sampler) == ("half_fresh", "ping_pong")
-    for steps, equal in ((1, True), (2, False)):
+    assert (follows.sampler, jumps.sampler) == ("secants", "ping_pong")
+    for steps in (1, 2):
         make = Make("student", steps)
         one, other = (make_windows(each, vectors(1), make, seed=0)[0] for each in (follows, jumps))
-        assert np.allclose(one, other, atol=1e-5) == equal
+        assert not np.allclose(one, other, atol=1e-3)
 
 
 def test_scores_of_a_run_are_kept_beside_it(tmp_path: Path) -> None:

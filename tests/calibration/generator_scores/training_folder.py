@@ -16,7 +16,7 @@ __all__ = ["write_training"]
 
 
 def write_training(
-    folder: Path, *, vocoder: bool = True, student: bool = True, method: str = "arc"
+    folder: Path, *, vocoder: bool = True, student: bool = True, method: str = "secants"
 ) -> Path:
     """Write `final.safetensors` of the stages that scoring needs."""
     nets = random_nets("tiny", seed=3)

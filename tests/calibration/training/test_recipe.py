@@ -101,7 +101,7 @@ def _random_frechet(folder: Path) -> float:
 def _makes_sound(folder: Path) -> None:
     """The folder is what export takes, and its networks make sound."""
     trained = read_training(folder)
-    assert trained.sampler == "half_fresh"
+    assert trained.sampler == "secants"
     assert trained.distilled
     generator = TorchGenerator(trained.nets, steps=2, stretches=(4,))
     vector = np.zeros(512, np.float32)

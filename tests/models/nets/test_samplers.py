@@ -5,7 +5,16 @@ import torch
 from torch import Tensor
 
 from models.errors import SettingError
-from models.nets.samplers import SAMPLERS, Sampler, euler, heun, ping_pong, uniform_times
+from models.nets.samplers import (
+    SAMPLERS,
+    Sampler,
+    euler,
+    heun,
+    ping_pong,
+    secant_moment,
+    secants,
+    uniform_times,
+)
 
 
 def _decay(x: Tensor, time: float) -> Tensor:
@@ -48,23 +57,32 @@ def test_steps_can_be_taken_in_two_parts(sampler: Sampler) -> None:
         assert torch.allclose(end, sampler(velocity, x, times, noise=fresh), atol=1e-6)
 
 
-def test_with_no_fresh_noise_jumping_follows_the_velocity() -> None:
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_steps_on_secants_end_where_the_path_ends(steps: int) -> None:
+    # x(t) = noise (1 + t^3): the secant of a piece is known, its beginning's velocity is another.
+    noise = torch.randn(2, 3, 4)
+    pieces = {1: {-3.0: (0.0, 1.0)}, 2: {-1.0: (0.0, 0.5), -0.5: (0.5, 1.0)}}.get(
+        steps, {i / 4: (i / 4, (i + 1) / 4) for i in range(4)}
+    )
+
     def velocity(x: Tensor, time: float) -> Tensor:
-        return torch.sin(3.0 * x) + time
+        now, then = pieces[time]
+        return noise * (then**3 - now**3) / (then - now)
 
-    x, fresh = torch.randn(2, 3, 4), [torch.randn(2, 3, 4) for _ in range(3)]
-    times = uniform_times(4)
-    jumped = ping_pong(velocity, x, times, noise=fresh, fresh=0.0)
-    assert torch.allclose(jumped, euler(velocity, x, times), atol=1e-5)
+    made = secants(velocity, noise, uniform_times(steps))
+    torch.testing.assert_close(made, 2.0 * noise)
 
 
-def test_noise_and_fresh_noise_keep_the_variance() -> None:
-    # Of a velocity that points from the noise to silence, what is gone back to is noise again.
-    x, fresh = torch.randn(100_000), torch.randn(100_000)
-    for share in (0.0, 0.5, 1.0):
-        back = ping_pong(lambda x, time: -x, x, (0.0, 0.25), noise=[fresh], fresh=share)
-        assert float(back.std()) == pytest.approx(0.75, abs=0.01)
-        assert float((back * fresh).mean()) == pytest.approx(0.75 * share, abs=0.01)
+def test_moments_of_secants_tell_beginning_and_length_apart() -> None:
+    pieces = [(i / n, (i + 1) / n) for n in (1, 2, 4) for i in range(n)]
+    moments = [secant_moment(*piece) for piece in pieces]
+    assert len(set(moments)) == len(pieces)
+    now, then = torch.tensor(pieces).unbind(-1)
+    torch.testing.assert_close(secant_moment(now, then), torch.tensor(moments))
+    # A short piece is asked for where it begins, others as the nearest length that is known.
+    assert secant_moment(0.4, 0.5) == pytest.approx(0.4)
+    assert secant_moment(1 / 3, 2 / 3) == pytest.approx(1 / 3)
+    assert secant_moment(0.0, 0.7) == pytest.approx(-1.0)
 
 
 def test_jumping_asks_for_the_noise_that_it_needs() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.errors import SettingError
 from models.nets.codec import from_log
-from models.nets.samplers import SamplerName
+from models.nets.samplers import SamplerName, secants, uniform_times
 from models.nets.stretch import (
     PREFIX,
     GeneratorNets,
@@ -74,8 +74,11 @@ def test_a_start_kept_as_it_is_sounds_as_codec_and_vocoder_make_it_in_any_stretc
     assert state["begun"].item() == 1.0
 
 
-def test_one_step_from_noise_is_the_network_asked_once(nets: GeneratorNets) -> None:
-    graph = StretchGraph(nets, n_frames=3, steps=1, held=HELD, probes=True).eval()
+@pytest.mark.parametrize(("sampler", "moment"), [("euler", 0.0), ("secants", -3.0)])
+def test_one_step_from_noise_is_the_network_asked_once(
+    sampler: SamplerName, moment: float, nets: GeneratorNets
+) -> None:
+    graph = StretchGraph(nets, n_frames=3, steps=1, held=HELD, sampler=sampler, probes=True).eval()
     inputs = dict(zip(graph.input_names, graph.example(), strict=True))
     inputs["vector"] = torch.from_numpy(_unit())[None]
     inputs["noise"] = torch.randn(graph.noise_shape, generator=torch.Generator().manual_seed(1))
@@ -84,7 +87,7 @@ def test_one_step_from_noise_is_the_network_asked_once(nets: GeneratorNets) -> N
         x = torch.cat([torch.zeros(1, PREFIX, 32), inputs["noise"][0]], dim=1)
         velocity = nets.denoiser(
             x,
-            torch.zeros(1),
+            torch.full((1,), moment),
             condition=inputs["vector"],
             tokens=torch.zeros(1, PREFIX + 5, 768),
             clean=nets.codec.silence.expand(1, PREFIX + 5, -1),  # heard before the first stretch
@@ -114,7 +117,7 @@ def test_frames_held_back_are_blended_with_rising_shares(nets: GeneratorNets) ->
     torch.testing.assert_close(new[:, HELD:], made[:, HELD:3])
 
 
-@pytest.mark.parametrize(("sampler", "draws"), [("euler", 1), ("half_fresh", 2)])
+@pytest.mark.parametrize(("sampler", "draws"), [("secants", 1), ("ping_pong", 2)])
 def test_frames_held_back_are_made_again_of_the_same_noise(
     sampler: SamplerName, draws: int, nets: GeneratorNets
 ) -> None:
@@ -190,6 +193,30 @@ def test_guidance_leads_away_from_no_condition(nets: GeneratorNets) -> None:
     (free, plain), (unled, led) = sounds
     np.testing.assert_allclose(free, unled, atol=1e-6)
     np.testing.assert_allclose(led - free, 3.0 * (plain - free), atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_steps_on_secants_are_those_of_the_sampler(steps: int, nets: GeneratorNets) -> None:
+    graph = StretchGraph(nets, n_frames=3, steps=steps, held=HELD, probes=True).eval()
+    inputs = dict(zip(graph.input_names, graph.example(), strict=True))
+    inputs["vector"] = torch.from_numpy(_unit())[None]
+    inputs["noise"] = torch.randn(graph.noise_shape, generator=torch.Generator().manual_seed(1))
+
+    def velocity(x: torch.Tensor, moment: float) -> torch.Tensor:
+        made: torch.Tensor = nets.denoiser(
+            torch.cat([torch.zeros(1, PREFIX, 32), x], dim=1),
+            torch.full((1,), moment),
+            condition=inputs["vector"],
+            tokens=torch.zeros(1, PREFIX + 5, 768),
+            clean=nets.codec.silence.expand(1, PREFIX + 5, -1),
+            known=PREFIX,
+        )
+        return made[:, PREFIX:]
+
+    with torch.no_grad():
+        outputs = dict(zip(graph.output_names, graph(*inputs.values()), strict=True))
+        expected = secants(velocity, inputs["noise"][0], uniform_times(steps))
+    torch.testing.assert_close(outputs["probe.made"], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_silent_frames_are_exact_silence(nets: GeneratorNets) -> None:
