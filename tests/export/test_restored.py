@@ -51,9 +51,9 @@ def test_streams_in_torch_are_those_of_the_exported_graphs(restored: TrainedNetw
     )
     np.testing.assert_allclose(ours.silence, exported.card.silent_latent, rtol=1e-6)
     lengths = [spec.stretches[0], spec.stretches[-1], spec.stretches[1]]
-    found = np.concatenate(run_stream(ours, lengths, seed=3))
-    expected = np.concatenate(run_stream(exported, lengths, seed=3))
-    assert float(np.abs(expected).max()) > 1e-3
+    found = np.concatenate(run_stream(ours, lengths, seed=5))
+    expected = np.concatenate(run_stream(exported, lengths, seed=5))
+    assert float(np.abs(expected).max()) > 0.01
     assert relative_error(found, expected) < 3e-3  # phases that run free pass rounding on
 
 
