@@ -20,8 +20,8 @@ from calibration.finetune.small import SmallFinetune
 from calibration.finetune.windows import BrainWindows
 from calibration.training.generator import guided
 from calibration.training.loop import autocast
-from calibration.training.paths import MOMENTS, heun_path
-from calibration.training.secants import PIECES, draw_pieces, piece_errors
+from calibration.training.paths import heun_path
+from calibration.training.secants import PIECES, draw_pieces, piece_errors, pseudo_huber
 from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
 
@@ -84,8 +84,7 @@ class FewSteps(SmallFinetune):
         _, given = self.draw(rng)
         start = torch.randn(given["clean"].shape, generator=noise, device=self.device)
         error = self._error(self.networks["denoiser"], start, given, *draw_pieces(rng, len(start)))
-        # Pseudo-Huber per window (arXiv:2310.14189, section 3.3): few far ones do not rule.
-        loss = (error + 1e-3).sqrt().mean()
+        loss = pseudo_huber(error)
         self.update(loss, "denoiser")
         return {"regression": loss}
 
@@ -116,10 +115,9 @@ class FewSteps(SmallFinetune):
         """Return each window's error over a piece of the path from its noise, (batch,)."""
         few = self.few
         with torch.no_grad(), autocast(self.run):
-            path = heun_path(
+            states = heun_path(
                 self.teacher, start, given, steps=few.teacher_steps, guidance=few.guidance
             )
-        states = torch.stack([path[moment] for moment in (*MOMENTS, 1.0)], dim=1)
         with autocast(self.run):
             velocity = guided(self.teacher, given, few.guidance)
             return piece_errors(student, velocity, states, pieces, inside, given)

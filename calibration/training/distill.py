@@ -27,7 +27,7 @@ from calibration.training.generator import draw_windows, guided
 from calibration.training.loop import Stage, autocast, learning_rate
 from calibration.training.material import Material
 from calibration.training.paths import TeacherPaths, windows_given
-from calibration.training.secants import STEPS, draw_pieces, piece_errors
+from calibration.training.secants import STEPS, draw_pieces, piece_errors, pseudo_huber
 from calibration.training.settings import TrainingSettings
 from models.nets.dit import Denoiser
 from models.nets.samplers import (
@@ -155,8 +155,7 @@ class DistillStage(Stage):
                 *draw_pieces(rng, self.batch),
                 given,
             )
-        # Pseudo-Huber per window (arXiv:2310.14189, section 3.3): few far ones do not rule.
-        loss = (error + 1e-3).sqrt().mean()
+        loss = pseudo_huber(error)
         self.update(loss, "denoiser")
         return {"regression": loss}
 
@@ -251,10 +250,9 @@ class DistillStage(Stage):
 
     def _made(self, given: Given, noise: torch.Generator, *, steps: int) -> Tensor:
         """Return whole windows, what is known and what the student makes after it."""
-        x, times = _like(given["clean"], noise), uniform_times(steps)
-        fresh = [_like(x, noise) for _ in times[2:]]
+        x = _like(given["clean"], noise)
         with autocast(self.run):
-            made = self.sampler(self._velocity(given), x, times, noise=fresh)
+            made = self.sampler(self._velocity(given), x, uniform_times(steps), noise=[])
         return _with_known(made, given)
 
     @torch.no_grad()
@@ -278,8 +276,7 @@ class DistillStage(Stage):
             target = self._jump(ahead, then, given, self.averages["denoiser"])
         with autocast(self.run):
             jump = self._jump(x, now, given)
-        error = (jump - target).square().mean(-1)
-        loss = (_mean(error, given) + 1e-4).sqrt().mean()
+        loss = pseudo_huber(_mean((jump - target).square().mean(-1), given), about=1e-4)
         self.update(loss, "denoiser")
         return {"consistency": loss}
 

@@ -33,8 +33,8 @@ from models.nets.stretch import PREFIX
 
 __all__ = ["MOMENTS", "TeacherPaths", "heun_path", "windows_given"]
 
-MOMENTS = (0.0, 0.25, 0.5, 0.75)
-"""Where the steps of a student begin that takes one, two or four at uniform times."""
+MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Where the steps of a student begin and end that takes one, two or four at uniform times."""
 
 _CHUNK = 8  # windows of one kind that are drawn together
 _TOGETHER = 8
@@ -127,7 +127,7 @@ class TeacherPaths:
         done = self._done()
         if done == self.chunks:
             return True
-        shape = (self.chunks, _CHUNK, len(MOMENTS) + 1, FRAMES, LATENT)
+        shape = (self.chunks, _CHUNK, len(MOMENTS), FRAMES, LATENT)
         kept = self._material.derive("paths", shape, again=done == 0) if write else None
         for first in range(done, self.chunks, self._block):
             if ended():
@@ -159,7 +159,7 @@ class TeacherPaths:
         -------
         windows : Windows
         states : Tensor of shape (n, 5, frames, 32)
-            At `MOMENTS`, and the sound.
+            At `MOMENTS`; the last is the sound.
         """
         frames, known = self._kind(int(rng.integers(self.chunks)))
         chunks = rng.choice(self._kinds[frames, known], -(-n // _CHUNK))
@@ -211,14 +211,13 @@ class TeacherPaths:
             )
             starts.append(torch.randn(_CHUNK, frames, LATENT, generator=source))
         with torch.no_grad(), autocast(self._run):
-            path = heun_path(
+            states = heun_path(
                 teacher,
                 torch.cat(starts).to(device),
                 windows_given(windows, device),
                 steps=self._run.distill.teacher_steps,
                 guidance=self._run.distill.guidance,
             )
-        states = torch.stack([path[moment] for moment in (*MOMENTS, 1.0)], dim=1)
         held = states.reshape(len(chunks), _CHUNK, *states.shape[1:])
         return held.cpu().numpy().astype(np.float16)
 
@@ -250,8 +249,8 @@ class TeacherPaths:
 
 def heun_path(
     denoiser: Denoiser, x: Tensor, given: Mapping[str, Any], *, steps: int, guidance: float
-) -> dict[float, Tensor]:
-    """Return the states on the way from noise to sound, by their moments.
+) -> Tensor:
+    """Return the states at `MOMENTS` on the way from noise to sound, (batch, 5, frames, 32).
 
     Parameters
     ----------
@@ -261,18 +260,19 @@ def heun_path(
     given : mapping
         What the denoiser takes by name.
     steps : int
-        Of Heun's method.
+        Of Heun's method, a multiple of 4.
     guidance : float
         1 is none.
     """
     velocity = guided(denoiser, dict(given), guidance)
-    path = {0.0: x}
+    states = [x]
     for now, then in pairwise(uniform_times(steps)):
         first = velocity(x, now)
         second = velocity(x + (then - now) * first, then)
         x = x + (then - now) * 0.5 * (first + second)
-        path[then] = x
-    return path
+        if then in MOMENTS:
+            states.append(x)
+    return torch.stack(states, dim=1)
 
 
 def windows_given(windows: Windows, device: torch.device) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.nets.samplers import Velocity, secant_moment
 
-__all__ = ["PIECES", "STEPS", "draw_pieces", "piece_errors"]
+__all__ = ["PIECES", "STEPS", "draw_pieces", "piece_errors", "pseudo_huber"]
 
 STEPS = (1, 2, 4)
 """Of the samplers that are trained for; the last divides a path into the shortest pieces."""
@@ -89,3 +89,19 @@ def piece_errors(
             wanted = torch.where(followed[:, None, None], teacher(x, moment), wanted)
     error: Tensor = (student(x, moment, **given) - wanted).square().mean(-1)
     return error[:, given["known"] :].mean(1)
+
+
+def pseudo_huber(errors: Tensor, *, about: float = 1e-3) -> Tensor:
+    """Return the mean of the roots of windows' errors: a few far windows do not rule.
+
+    The pseudo-Huber loss (arXiv:2310.14189, section 3.3).
+
+    Parameters
+    ----------
+    errors : Tensor of shape (batch,)
+        Mean squares.
+    about : float
+        Errors well below it count as squares, those above it as distances.
+    """
+    loss: Tensor = (errors + about).sqrt().mean()
+    return loss

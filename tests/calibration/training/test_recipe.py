@@ -39,7 +39,7 @@ _RUN = TrainingSettings(
     vocoder=VocoderSettings(steps=12, batch=4, frames=32, warmup=2, average=0.5, plain=0.8),
     generator=GeneratorSettings(steps=130, batch=26, warmup=10, average=0.95, rate=2e-3),
     distill=DistillSettings(
-        steps=60,
+        steps=120,
         batch=16,
         warmup=5,
         average=0.9,
