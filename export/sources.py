@@ -125,6 +125,7 @@ def export_networks(
     if teacher:
         raise SettingError("--teacher goes with a training run; a checkpoint has one denoiser.")
     loaded = load_full_generator(str(folder), checkpoint_family(folder), published=False)
+    tuned = read_tuned_checkpoint(folder)
     return export_full(
         loaded.generator,
         out,
@@ -133,7 +134,8 @@ def export_networks(
         steps=4 if steps is None else steps,
         text=None if text is None else read_text_states(text),
         precision=precision,
-        tuned=read_tuned_checkpoint(folder),
+        sampler=(None if tuned is None else tuned.sampler) or "ddim",
+        tuned=tuned,
         overwrite=overwrite,
         checks=checks,
     )

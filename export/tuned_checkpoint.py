@@ -29,6 +29,7 @@ class TunedCheckpoint:
     pooling: Literal["mean", "mean-max"] | None = None
     fill: Literal["last", "zeros"] | None = None
     last_blocks: int | None = None
+    sampler: Literal["ddim", "ping_pong"] | None = None  # by which its steps follow one another
     schema: int = _SCHEMA
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a checkpoint is brought to predict v or x0, with guidance inside."""
+"""How a checkpoint is brought to predict v or x0, with guidance inside, and then to few steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from calibration.training.settings import StageSettings
 from models.errors import SettingError
 
-__all__ = ["ConvertSettings"]
+__all__ = ["ConsistencySettings", "ConvertSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,22 @@ class ConvertSettings(StageSettings):
                 "Strengths of guidance rise from low (1 or more) over strength to high, got "
                 f"{self.low}, {self.strength} and {self.high}."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencySettings(StageSettings):
+    """How a checkpoint that predicts v or x0 is taught to jump to the sound."""
+
+    steps: int = 5_000
+    batch: int = 8
+    rate: float = 3e-5
+    warmup: int = 100
+    average: float = 0.99  # of the weights that are followed, and kept
+    # Levels of noise of a path, a multiple of 4: one, two and four steps begin at some of them.
+    points: int = 16
+    solver: Literal["heun", "ddim"] = "heun"  # from level to level, by the teacher
+
+    def __post_init__(self) -> None:
+        StageSettings.__post_init__(self)
+        if self.points < 4 or self.points % 4 or self.points > 1000:
+            raise SettingError(f"A path has 4, 8, 12 ... levels, got points = {self.points}.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from calibration.embedders import make_embedder
+from calibration.finetune.consistency import ConsistencyStage
 from calibration.finetune.full import FullFinetune, enter_tokens
 from calibration.finetune.job import BrainJob
 from calibration.finetune.outcome import BrainReport, finish, network_of, tuned_record
-from calibration.finetune.settings import FullSettings
+from calibration.finetune.settings import BrainTraining, FullSettings
+from calibration.finetune.taught import TaughtWindows
 from calibration.finetune.teach import ConvertStage
 from calibration.finetune.windows import BrainWindows
 from calibration.generated.entering import EnteringTokens
 from calibration.generated.full_tokens import token_source
 from calibration.generated.tuned_record import write_tuned
-from calibration.training.checkpoint import weights_digest
+from calibration.training.checkpoint import FINAL, read_note, weights_digest
 from calibration.training.loop import train_stage
 from calibration.whole_file import write_whole
 from export.text_states import read_text_states
@@ -50,6 +52,12 @@ def tune_full(job: BrainJob) -> BrainReport | None:
     text = None if full.text is None else torch.from_numpy(read_text_states(full.text))
     loaded = load_full_generator(str(full.checkpoint), full.family, published=full.published)
     generator = loaded.generator
+    if full.distill is not None and full.convert is None:
+        if generator.schedule.prediction == "epsilon":
+            raise SettingError(
+                "This checkpoint predicts noise, whose errors few steps multiply by 84. Add the "
+                "table [full.convert], which brings it to v or x0 before [full.distill]."
+            )
     by_vector = generator.family.conditions == ("vector",)
     tokens: TokenSource = _Silent()
     if full.tokens is not None:
@@ -90,21 +98,19 @@ def tune_full(job: BrainJob) -> BrainReport | None:
         return None
     tuned = stage.tuned()
     scores = stage.gained()
+    taught, held = (_taught(windows, rows, settings, text) for rows in (train, check))
     if full.convert is not None:
-        latents = np.ascontiguousarray(windows.latents[train].transpose(0, 2, 1, 3))
-        teach = ConvertStage(
-            run,
-            full.convert,
-            tuned,
-            latents,
-            _given(windows, train, full, text),
-            n_known=windows.n_known[train],
-            prefix=full.prefix,
-            prefixed=settings.finetune.prefixed,
-        )
+        teach = ConvertStage(run, full.convert, tuned, taught)
         if not train_stage(teach, out / "convert", **job.ways):
             return None
         tuned = teach.converted()
+        scores |= _scores("convert", out)
+    if full.distill is not None:
+        few = ConsistencyStage(run, full.distill, tuned, taught, held=held)
+        if not train_stage(few, out / "distill", **job.ways):
+            return None
+        tuned = few.distilled()
+        scores |= _scores("distill", out)
     tuned = tuned.cpu()
     save_checkpoint(tuned, out / "checkpoint")
     note = TunedCheckpoint(
@@ -113,6 +119,7 @@ def tune_full(job: BrainJob) -> BrainReport | None:
         pooling=None if decoder is None else full.pooling,
         fill=None if decoder is None else full.fill,
         last_blocks=None if decoder is None else full.last_blocks,
+        sampler=None if full.distill is None else "ping_pong",
     )
     data = (json.dumps(note.to_json(), indent=1) + "\n").encode()
     write_whole(out / "checkpoint" / NOTE_FILE, data)
@@ -163,25 +170,38 @@ def _latents(generator: FullGenerator, pcm: NDArray[np.float32]) -> NDArray[np.f
     return np.asarray(made.permute(1, 0, 2).numpy(), np.float32)
 
 
-def _given(
+def _taught(
     windows: BrainWindows,
-    train: NDArray[np.int64],
-    full: FullSettings,
+    chosen: NDArray[np.int64],
+    settings: BrainTraining,
     text: torch.Tensor | None,
-) -> Callable[[NDArray[np.int64]], list[torch.Tensor]]:
-    """Return what gives the conditions of training rows: as decoded out of fold."""
+) -> TaughtWindows:
+    """Return some of the windows with their conditions as decoded out of fold."""
+    full = settings.full
+    assert full is not None
 
     def parts(rows: NDArray[np.int64]) -> list[torch.Tensor]:
-        chosen = train[rows]
         if full.family == "musicldm":
-            return [torch.from_numpy(windows.decoded[chosen])]
+            return [torch.from_numpy(windows.decoded[chosen[rows]])]
         assert windows.decoded_tokens is not None
         tokens = enter_tokens(
-            torch.from_numpy(windows.decoded_tokens[chosen]),
+            torch.from_numpy(windows.decoded_tokens[chosen[rows]]),
             pooled=full.family == "audioldm2",
             pooling=full.pooling,
             fill=full.fill,
         )
         return [tokens] if text is None else [tokens, text.expand(len(rows), -1, -1)]
 
-    return parts
+    return TaughtWindows(
+        np.ascontiguousarray(windows.latents[chosen].transpose(0, 2, 1, 3)),
+        parts,
+        n_known=windows.n_known[chosen],
+        prefix=full.prefix,
+        prefixed=settings.finetune.prefixed,
+    )
+
+
+def _scores(stage: str, out: Path) -> dict[str, float]:
+    """Return the scores of a stage that is done, by names that tell it."""
+    scores = read_note(out / stage / FINAL)["scores"]
+    return {f"{stage}_{name}": float(value) for name, value in scores.items()}

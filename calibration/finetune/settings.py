@@ -25,7 +25,7 @@ from typing import Literal
 
 from calibration.acoustic.settings import AcousticSettings
 from calibration.config import CalibrationSettings
-from calibration.finetune.convert_settings import ConvertSettings
+from calibration.finetune.convert_settings import ConsistencySettings, ConvertSettings
 from calibration.training.settings import StageSettings
 from models.errors import SettingError
 
@@ -137,6 +137,7 @@ class FullSettings:
     clap: str | None = None  # embedder of the decoded vector: "clap:FOLDER"
     text: Path | None = None  # .npy (length, 1024): FLAN-T5's states for AudioLDM 2
     convert: ConvertSettings | None = None  # then bring it to v or x0, with guidance inside
+    distill: ConsistencySettings | None = None  # then to few steps
 
     def __post_init__(self) -> None:
         if self.lora_rank < 1:

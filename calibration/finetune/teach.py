@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from calibration.finetune.convert import GrownDenoiser, grow, grown_generator
 from calibration.finetune.convert_settings import ConvertSettings
+from calibration.finetune.taught import TaughtWindows, made_error
 from calibration.training.loop import Stage, autocast
 from calibration.training.settings import TrainingSettings
 from models.nets.full.generator import FullGenerator
 from models.nets.full.prefix import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
 __all__ = ["ConvertStage"]
@@ -39,16 +38,7 @@ class ConvertStage(Stage):
     options : ConvertSettings
     generator : FullGenerator
         The teacher, that predicts noise; frozen.
-    latents : array of shape (n, 8, frames, 16)
-        Of sounds.
-    conditions : callable
-        Rows to the parts of their conditions, as the family's denoiser takes them, on any device.
-    n_known : array of int of shape (n,), optional
-        For a checkpoint that learnt to go on from a beginning: frames of each that are known
-        before frame `prefix`.
-    prefix : int
-    prefixed : float
-        Share of the windows that go on from a beginning.
+    windows : TaughtWindows
     """
 
     def __init__(
@@ -56,18 +46,11 @@ class ConvertStage(Stage):
         run: TrainingSettings,
         options: ConvertSettings,
         generator: FullGenerator,
-        latents: NDArray[np.float32],
-        conditions: Callable[[NDArray[np.int64]], list[Tensor]],
-        *,
-        n_known: NDArray[np.int64] | None = None,
-        prefix: int = 0,
-        prefixed: float = 0.0,
+        windows: TaughtWindows,
     ) -> None:
         super().__init__("convert", run, options)
-        self.options, self.conditions = options, conditions
+        self.options, self.windows = options, windows
         self.teacher = generator.to(self.device).requires_grad_(False).eval()
-        self.latents = latents
-        self.n_known, self.prefix, self.prefixed = n_known, prefix, prefixed
         self.alphas = torch.from_numpy(generator.schedule.alphas()).to(self.device)
         grown = grow(generator, options.prediction).requires_grad_(True)
         grown.share.zero_()
@@ -79,13 +62,13 @@ class ConvertStage(Stage):
         """One step at random levels and strengths."""
         grown = self.networks["grown"]
         assert isinstance(grown, GrownDenoiser)
-        rows = rng.integers(0, len(self.latents), self.batch)
-        x0 = torch.from_numpy(self.latents[rows]).to(self.device)
+        rows = rng.integers(0, len(self.windows), self.batch)
+        x0 = self.windows.sounds(rows, self.device)
         eps = torch.randn(x0.shape, generator=noise, device=self.device)
         times = torch.randint(len(self.alphas), (len(x0),), generator=noise, device=self.device)
         low, high = self.options.low, self.options.high
         strength = torch.from_numpy(rng.uniform(low, high, len(x0)).astype(np.float32))
-        known = self._known(rows, rng)
+        known = self.windows.known(rows, rng, self.device)
         loss = self._loss(grown, x0, eps, times, strength.to(self.device), rows, known).mean()
         self.update(loss, "grown")
         return {"loss": loss}
@@ -96,10 +79,10 @@ class ConvertStage(Stage):
         grown = self.averages["grown"]
         assert isinstance(grown, GrownDenoiser)
         source = torch.Generator().manual_seed(self.run.seed + 5)
-        rows = np.arange(min(len(self.latents), 32))
-        x0 = torch.from_numpy(self.latents[rows]).to(self.device)
+        rows = np.arange(min(len(self.windows), 32))
+        x0 = self.windows.sounds(rows, self.device)
         strength = torch.full((len(rows),), self.options.strength, device=self.device)
-        total, known = 0.0, self._known(rows, None)
+        total, known = 0.0, self.windows.known(rows, None, self.device)
         for thousandth in _CHECKS:
             eps = torch.randn(x0.shape, generator=source).to(self.device)
             level = thousandth * len(self.alphas) // 1000
@@ -112,17 +95,6 @@ class ConvertStage(Stage):
         grown = self.averages["grown"]
         assert isinstance(grown, GrownDenoiser)
         return grown_generator(grown, self.teacher, strength=self.options.strength)
-
-    def _known(self, rows: NDArray[np.int64], rng: np.random.Generator | None) -> Tensor | None:
-        """Return which frames are told, (batch, 1, frames, 1); None if that is never so."""
-        if self.n_known is None or not self.prefix:
-            return None
-        count = np.minimum(self.n_known[rows], self.prefix)
-        if rng is not None:
-            count = np.where(rng.uniform(size=len(rows)) < self.prefixed, count, 0)
-        from_end = self.prefix - np.arange(self.latents.shape[2])
-        known = (from_end > 0) & (from_end <= count[:, None])
-        return torch.from_numpy(known.astype(np.float32)[:, None, :, None]).to(self.device)
 
     def _loss(
         self,
@@ -137,7 +109,7 @@ class ConvertStage(Stage):
         alpha = self.alphas[times].reshape(-1, 1, 1, 1)
         sigma = (1.0 - alpha.square()).sqrt()
         x = (alpha * x0 + sigma * eps).float()
-        parts = [part.to(self.device) for part in self.conditions(rows)]
+        parts = self.windows.parts(rows, self.device)
         free = [torch.zeros_like(parts[0]), *parts[1:]]
         heard = x if known is None else told(x, x0, known)
         with autocast(self.run):
@@ -151,8 +123,4 @@ class ConvertStage(Stage):
         else:
             said_so, so_it_is = (guided - sigma * x) / alpha, alpha * eps - sigma * x0
         wanted = torch.where(alpha < self.options.least_alpha, so_it_is, said_so)
-        squares = (predicted.double() - wanted).square()
-        if known is not None:  # what is told is not to be made
-            squares = squares * (1.0 - known) / (1.0 - known).mean(2, keepdim=True)
-        loss: Tensor = squares.flatten(1).mean(1).float()
-        return loss
+        return made_error((predicted.double() - wanted).square(), known).float()

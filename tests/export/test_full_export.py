@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from calibration.generated.tuned_record import tuned_in_card
+from export import full_export
 from export.convert import convert_generator
 from export.full_export import checkpoint_family, export_full
 from export.generator import open_generator
 from export.generator_folder import Checks
 from export.parity import relative_error, run_stream
-from export.sources import kind_of
-from export.tuned_checkpoint import TunedCheckpoint
+from export.sources import export_networks, kind_of
+from export.tuned_checkpoint import NOTE_FILE, TunedCheckpoint
 from models.errors import SettingError
 from models.nets.full.loaders import load_full_generator
 from models.nets.full.published import FamilyName
@@ -34,7 +38,7 @@ _TUNED = TunedCheckpoint("ab" * 16, ("cd" * 16,))
 def test_a_checkpoint_exports_with_parity_behind_the_same_call(
     family: FamilyName, told: bool, tmp_path: Path
 ) -> None:
-    """One of them learnt to go on from a beginning."""
+    """One of them learnt to go on from a beginning, and to jump."""
     full = shallow_generator(family)
     if told:
         full = with_room(full, heard=0.3)
@@ -43,6 +47,7 @@ def test_a_checkpoint_exports_with_parity_behind_the_same_call(
         "steps": 2,
         "stretches": (4,),
         "prefix": 4,
+        "sampler": "ping_pong" if told else "ddim",
         "text": text if family == "audioldm2" else None,
     }
     folder = tmp_path / "exported"
@@ -90,3 +95,27 @@ def test_the_family_of_a_folder_is_known_by_its_denoiser(
         with pytest.raises(SettingError, match="context of a text"):
             export_full(loaded.generator, tmp_path / "o", name="it", licence=loaded.licence)
         assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("sampler", ["ping_pong", None])
+def test_a_checkpoint_that_was_taught_to_jump_is_exported_so(
+    sampler: Literal["ping_pong"] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tiny_generator("musicldm"), tmp_path)
+    note = replace(_TUNED, sampler=sampler)
+    (tmp_path / NOTE_FILE).write_text(json.dumps(note.to_json()), "utf-8")
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(full_export, "export_full", lambda *_, **given: seen.update(given))
+    export_networks(
+        tmp_path,
+        tmp_path / "out",
+        kind="full",
+        precision="fp32",
+        steps=None,
+        teacher=False,
+        text=None,
+        overwrite=False,
+        checks=CHECKS,
+    )
+    assert seen["sampler"] == (sampler or "ddim")
+    assert seen["tuned"] == note

@@ -15,6 +15,7 @@ from calibration.finetune.convert_settings import ConvertSettings
 from calibration.finetune.full import FullFinetune
 from calibration.finetune.full_prefix import PrefixInput, continue_windows, lengths_of
 from calibration.finetune.settings import FinetuneSettings, FullSettings
+from calibration.finetune.taught import TaughtWindows
 from calibration.finetune.teach import ConvertStage
 from calibration.finetune.windows import BrainWindows
 from calibration.training.settings import TrainingSettings
@@ -165,11 +166,13 @@ def test_a_changed_parametrisation_keeps_the_beginning(
         TrainingSettings(precision="fp32"),
         ConvertSettings(steps=2, batch=2),
         tuned,
-        latents,
-        lambda rows: [torch.from_numpy(windows.decoded[rows])],
-        n_known=windows.n_known,
-        prefix=PREFIX,
-        prefixed=1.0,
+        TaughtWindows(
+            latents,
+            lambda rows: [torch.from_numpy(windows.decoded[rows])],
+            n_known=windows.n_known,
+            prefix=PREFIX,
+            prefixed=1.0,
+        ),
     )
     loss = teach.advance(0, *teach.generators(0))["loss"]
     assert np.isfinite(float(loss.detach()))

@@ -79,7 +79,7 @@ def test_recordings_and_a_training_folder_give_a_tuned_folder_and_an_acoustic_de
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_a_full_checkpoint_is_tuned_converted_and_loads_again(
+def test_a_full_checkpoint_is_tuned_converted_distilled_and_loads_again(
     recordings: Path, tmp_path: Path
 ) -> None:
     from models.nets.full.loaders import load_full_generator
@@ -97,6 +97,11 @@ clap = "clap-small-random"
 [full.convert]
 steps = 3
 batch = 2
+
+[full.distill]
+steps = 2
+batch = 2
+points = 4
 """
     config.write_text(config.read_text("utf-8") + full, "utf-8")
     out = tmp_path / "out"
@@ -111,3 +116,5 @@ batch = 2
     assert note is not None
     assert note.trained_on
     assert note.pooling is None  # no tokens enter it
+    assert note.sampler == "ping_pong"
+    assert {"convert_loss", "distill_jump_error"} <= said["tuned"].keys()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from calibration.finetune.convert import GrownDenoiser
 from calibration.finetune.convert_settings import ConvertSettings
+from calibration.finetune.taught import TaughtWindows
 from calibration.finetune.teach import ConvertStage
 from calibration.training.loop import train_stage
 from calibration.training.settings import TrainingSettings
@@ -35,8 +36,7 @@ def _stage(options: ConvertSettings = _OPTIONS) -> ConvertStage:
         TrainingSettings(precision="fp32"),
         options,
         tiny_generator("musicldm", prediction="epsilon"),
-        latents,
-        conditions,
+        TaughtWindows(latents, conditions),
     )
 
 
@@ -51,7 +51,7 @@ def test_the_new_output_learns_what_the_guided_checkpoint_says_and_leaves_as_it_
     made = stage.converted()
     assert made.schedule.prediction == "v_prediction"
     x = torch.randn(made.latent_shape(8), generator=torch.Generator().manual_seed(2))
-    vector = stage.conditions(np.array([0]))[0]
+    vector = stage.windows.conditions(np.array([0]))[0]
     grown = stage.averages["grown"]
     assert isinstance(grown, GrownDenoiser)
     with torch.no_grad():
