@@ -30,9 +30,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["ConsistencyStage"]
+    from models.nets.full.schedule import Prediction
+
+__all__ = ["ConsistencyStage", "check_jumpable"]
 
 _SCORED = 32  # windows
+
+
+def check_jumpable(prediction: Prediction) -> None:
+    """Refuse a checkpoint that few steps cannot be taught to.
+
+    Raises
+    ------
+    SettingError
+        If it predicts noise.
+    """
+    if prediction == "epsilon":
+        raise SettingError(
+            "This checkpoint predicts noise, whose errors few steps multiply by 84. Add the table "
+            "[full.convert], which brings it to v or x0 before [full.distill]."
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,11 +92,7 @@ class ConsistencyStage(Stage):
     ) -> None:
         super().__init__("distill", run, options)
         schedule = generator.schedule
-        if schedule.prediction == "epsilon":
-            raise SettingError(
-                "This checkpoint predicts noise, whose errors few steps multiply by 84. Bring it "
-                "to v or x0 before: add the table [full.convert]."
-            )
+        check_jumpable(schedule.prediction)
         self.options, self.windows, self.held = options, windows, held
         self.teacher = generator.to(self.device).requires_grad_(False).eval()
         self.train_network("denoiser", copy.deepcopy(generator.denoiser).requires_grad_(True))

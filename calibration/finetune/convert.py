@@ -22,11 +22,33 @@ from models.errors import SettingError
 from models.nets.full.generator import FullGenerator
 from models.nets.full.networks import build
 from models.nets.full.published import Network
-from models.nets.full.schedule import NoiseSchedule
+from models.nets.full.schedule import NoiseSchedule, Prediction
 
-__all__ = ["GrownDenoiser", "fold_guidance", "grow", "grown_generator", "guidance_features"]
+__all__ = [
+    "GrownDenoiser",
+    "check_convertible",
+    "fold_guidance",
+    "grow",
+    "grown_generator",
+    "guidance_features",
+]
 
 _GUIDANCE_WIDTH = 256
+
+
+def check_convertible(prediction: Prediction) -> None:
+    """Refuse a checkpoint that needs no conversion.
+
+    Raises
+    ------
+    SettingError
+        If it predicts something else than noise.
+    """
+    if prediction != "epsilon":
+        raise SettingError(
+            "Only a network that predicts noise is to be converted; this one predicts "
+            f"{prediction}. Leave the table [full.convert] out."
+        )
 
 
 class GrownDenoiser(nn.Module):
@@ -54,11 +76,7 @@ class GrownDenoiser(nn.Module):
         guided: bool,
     ) -> None:
         super().__init__()
-        if generator.schedule.prediction != "epsilon":
-            raise SettingError(
-                "Only a network that predicts noise is to be converted; this one predicts "
-                f"{generator.schedule.prediction}."
-            )
+        check_convertible(generator.schedule.prediction)
         self.prediction, self.guided = prediction, guided
         self.register_buffer("alphas", torch.from_numpy(generator.schedule.alphas()))
         self.register_buffer("share", torch.ones(()))  # of the old output

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from calibration.embedders import make_embedder
-from calibration.finetune.consistency import ConsistencyStage
+from calibration.finetune.consistency import ConsistencyStage, check_jumpable
+from calibration.finetune.convert import check_convertible
 from calibration.finetune.full import FullFinetune, enter_tokens
 from calibration.finetune.job import BrainJob
 from calibration.finetune.outcome import BrainReport, finish, network_of, tuned_record
@@ -52,12 +53,10 @@ def tune_full(job: BrainJob) -> BrainReport | None:
     text = None if full.text is None else torch.from_numpy(read_text_states(full.text))
     loaded = load_full_generator(str(full.checkpoint), full.family, published=full.published)
     generator = loaded.generator
-    if full.distill is not None and full.convert is None:
-        if generator.schedule.prediction == "epsilon":
-            raise SettingError(
-                "This checkpoint predicts noise, whose errors few steps multiply by 84. Add the "
-                "table [full.convert], which brings it to v or x0 before [full.distill]."
-            )
+    if full.convert is not None:
+        check_convertible(generator.schedule.prediction)
+    elif full.distill is not None:
+        check_jumpable(generator.schedule.prediction)
     by_vector = generator.family.conditions == ("vector",)
     tokens: TokenSource = _Silent()
     if full.tokens is not None:

@@ -12,7 +12,9 @@ from calibration.finetune.cli import register
 from calibration.training.checkpoint import load_tensors, load_weights
 from export.runtime import open_runner
 from export.tuned_checkpoint import read_tuned_checkpoint
+from models.errors import SettingError
 from models.nets.full.random_weights import save_checkpoint
+from models.nets.full.schedule import Prediction
 from models.nets.sizes import make_denoiser
 from tests.calibration.finetune.training import OPTIONS, write_recordings, write_training
 from tests.models.nets.full.tiny import tiny_generator
@@ -118,3 +120,31 @@ points = 4
     assert note.pooling is None  # no tokens enter it
     assert note.sampler == "ping_pong"
     assert {"convert_loss", "distill_jump_error"} <= said["tuned"].keys()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "table", "said"),
+    [
+        ("epsilon", "distill", r"Add the table \[full\.convert\]"),
+        ("v_prediction", "convert", r"Leave the table \[full\.convert\] out"),
+    ],
+)
+def test_a_checkpoint_that_predicts_the_wrong_thing_is_refused_before_hours_of_work(
+    prediction: Prediction, table: str, said: str, recordings: Path, tmp_path: Path
+) -> None:
+    save_checkpoint(tiny_generator("musicldm", prediction=prediction), tmp_path / "checkpoint")
+    config = _config(tmp_path, what="", recordings=recordings, method="ridge")
+    full = f"""
+[full]
+checkpoint = "{tmp_path / "checkpoint"}"
+published = false
+clap = "clap-small-random"
+
+[full.{table}]
+steps = 2
+"""
+    config.write_text(config.read_text("utf-8") + full, "utf-8")
+    result = _run("--config", str(config), "--out", str(tmp_path / "out"))
+    with pytest.raises(SettingError, match=said):
+        raise result.exception  # type: ignore[attr-defined]
+    assert not (tmp_path / "out" / "brain").exists()
