@@ -9,25 +9,24 @@ no noise is left the jump is the sound itself. Guidance is inside the teacher al
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from calibration.finetune.convert_settings import ConsistencySettings
-from calibration.finetune.taught import TaughtWindows, made_error
+from calibration.finetune.taught import TaughtBatch, TaughtWindows
 from calibration.training.loop import Stage, autocast
 from calibration.training.secants import pseudo_huber
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
 from models.nets.full.generator import FullGenerator
-from models.nets.full.prefix import told
+from models.nets.full.sampler import as_denoiser, keep_known
+from models.nets.full.schedule import Level
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from models.nets.full.schedule import Prediction
@@ -50,15 +49,6 @@ def check_jumpable(prediction: Prediction) -> None:
             "This checkpoint predicts noise, whose errors few steps multiply by 84. Add the table "
             "[full.convert], which brings it to v or x0 before [full.distill]."
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Given:
-    """Sounds of a batch, their conditions, and which of their frames are told."""
-
-    clean: Tensor  # (batch, 8, frames, 16)
-    parts: list[Tensor]
-    known: Tensor | None  # (batch, 1, frames, 1)
 
 
 class ConsistencyStage(Stage):
@@ -107,17 +97,19 @@ class ConsistencyStage(Stage):
         self, step: int, rng: np.random.Generator, noise: torch.Generator
     ) -> dict[str, Any]:
         """One step at random levels."""
-        given = self._given(self.windows, rng.integers(0, len(self.windows), self.batch), rng)
+        rows = rng.integers(0, len(self.windows), self.batch)
+        given = self.windows.batch(rows, rng, self.device)
         eps = torch.randn(given.clean.shape, generator=noise, device=self.device)
         place = torch.randint(
             self.options.points, (self.batch,), generator=noise, device=self.device
         )
-        x = _at(self.alphas, place) * given.clean + _at(self.sigmas, place) * eps
+        alpha, sigma = self._shares(place)
+        x = alpha * given.clean + sigma * eps
         with torch.no_grad():
             ahead = self._ahead(x, place, given)
             target = self._jump(self.averages["denoiser"], ahead, place + 1, given)
         jump = self._jump(self.networks["denoiser"], x, place, given)
-        loss = pseudo_huber(made_error((jump - target).square(), given.known))
+        loss = pseudo_huber(given.made_error((jump - target).square()))
         self.update(loss, "denoiser")
         return {"consistency": loss}
 
@@ -131,11 +123,11 @@ class ConsistencyStage(Stage):
             `jump_error` of the student and `jump_error_undistilled` of its teacher, mean squares
             over the variance of the paths' ends; from noise alone, on the windows held back.
         """
-        given = self._given(self.held, np.arange(min(len(self.held), _SCORED)), None)
+        rows = np.arange(min(len(self.held), _SCORED))
+        given = self.held.batch(rows, None, self.device)
         source = torch.Generator().manual_seed(self.run.seed + 5)
-        noise = torch.randn(given.clean.shape, generator=source).to(self.device)
-        first = torch.zeros(len(noise), dtype=torch.int64, device=self.device)
-        x = self._with_known(noise, first, given, noise)
+        x = torch.randn(given.clean.shape, generator=source).to(self.device)
+        first = torch.zeros(len(x), dtype=torch.int64, device=self.device)
         jumps = {
             name: self._jump(network, x, first, given)
             for name, network in (
@@ -147,51 +139,37 @@ class ConsistencyStage(Stage):
             x = self._ahead(x, first + place, given)
         spread = x.var().clamp(min=1e-6)
         return {
-            name: float(made_error((jump - x).square(), given.known).mean() / spread)
+            name: float(given.made_error((jump - x).square()).mean() / spread)
             for name, jump in jumps.items()
         }
 
     def distilled(self) -> FullGenerator:
         """Return the generator that jumps, of the published layout; for the sampler `ping_pong`."""
         denoiser: Any = self.averages["denoiser"]
-        teacher = self.teacher
-        return FullGenerator(
-            teacher.family.name,
-            unet=denoiser.unet,
-            vae=teacher.decoder.vae,
-            vocoder=teacher.vocoder.vocoder,
-            schedule=teacher.schedule,
-        ).eval()
+        return self.teacher.with_unet(denoiser.unet)
 
-    def _given(
-        self, windows: TaughtWindows, rows: NDArray[np.int64], rng: np.random.Generator | None
-    ) -> _Given:
-        return _Given(
-            windows.sounds(rows, self.device),
-            windows.parts(rows, self.device),
-            windows.known(rows, rng, self.device),
-        )
-
-    def _with_known(self, x: Tensor, place: Tensor, given: _Given, noise: Tensor) -> Tensor:
-        """Return noisy latents whose known frames are of the sound that they are of."""
-        if given.known is None:
-            return x
-        known = _at(self.alphas, place) * given.clean + _at(self.sigmas, place) * noise
-        return given.known * known + (1.0 - given.known) * x
-
-    def _jump(self, network: nn.Module, x: Tensor, place: Tensor, given: _Given) -> Tensor:
+    def _jump(self, network: nn.Module, x: Tensor, place: Tensor, given: TaughtBatch) -> Tensor:
         """Return x0 from latents at levels; where no noise is left, what is there."""
-        heard = x if given.known is None else told(x, given.clean, given.known)
-        with autocast(self.run):
-            predicted = network(heard, self.times[place].clamp(min=0), *given.parts).float()
-        if self.teacher.schedule.prediction == "v_prediction":
-            predicted = _at(self.alphas, place) * x - _at(self.sigmas, place) * predicted
-        jump = torch.where(_at(self.sigmas, place) == 0.0, x, predicted)
-        if given.known is not None:  # as the sampler keeps them
-            jump = given.known * given.clean + (1.0 - given.known) * jump
-        return jump
 
-    def _ahead(self, x: Tensor, place: Tensor, given: _Given) -> Tensor:
+        def predict(x: Tensor, timestep: Any) -> Tensor:
+            with autocast(self.run):
+                predicted: Tensor = network(given.heard(x), timestep, *given.parts)
+            return predicted.float()
+
+        denoise = as_denoiser(predict, self.teacher.schedule)
+        if given.known is not None:
+            denoise = keep_known(denoise, given.clean, given.known)
+        alpha, sigma = self._shares(place)
+        # A level is of numbers; here it is one of each window's.
+        level = Level(*(cast("Any", v) for v in (self.times[place].clamp(min=0), alpha, sigma)))
+        return torch.where(sigma == 0.0, x, denoise(x, level))
+
+    def _shares(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shares of sound and noise at levels, (batch, 1, 1, 1) each."""
+        alpha, sigma = (values[place].reshape(-1, 1, 1, 1) for values in (self.alphas, self.sigmas))
+        return alpha, sigma
+
+    def _ahead(self, x: Tensor, place: Tensor, given: TaughtBatch) -> Tensor:
         """Return latents at the next levels, where the teacher's path leads (without gradient).
 
         Paths are straight in x / alpha over sigma / alpha as far as the noise predicted stays the
@@ -199,8 +177,7 @@ class ConsistencyStage(Stage):
         the noise predicted at both ends.
         """
         teacher = self.teacher.denoiser
-        alpha, sigma = _at(self.alphas, place), _at(self.sigmas, place)
-        after, less = _at(self.alphas, place + 1), _at(self.sigmas, place + 1)
+        (alpha, sigma), (after, less) = self._shares(place), self._shares(place + 1)
         clean = self._jump(teacher, x, place, given)
         eps = (x - alpha * clean) / sigma
         ahead = after * clean + less * eps
@@ -211,8 +188,3 @@ class ConsistencyStage(Stage):
         other = (ahead - after * again) / torch.where(last, torch.ones_like(less), less)
         corrected = after * (x / alpha + (less / after - sigma / alpha) * 0.5 * (eps + other))
         return torch.where(last, ahead, corrected)
-
-
-def _at(values: Tensor, place: Tensor) -> Tensor:
-    """Return values of levels for a batch of latents, (batch, 1, 1, 1)."""
-    return values[place].reshape(-1, 1, 1, 1)

@@ -209,13 +209,7 @@ def grown_generator(
             raise SettingError("Say with which strength of guidance the generator is to work.")
         denoiser.unet = fold_guidance(denoiser.unet, strength)
     schedule: NoiseSchedule = replace(generator.schedule, prediction=grown.prediction)
-    return FullGenerator(
-        generator.family.name,
-        unet=denoiser.unet,
-        vae=generator.decoder.vae,
-        vocoder=generator.vocoder.vocoder,
-        schedule=schedule,
-    ).eval()
+    return generator.with_unet(denoiser.unet, schedule=schedule)
 
 
 def guidance_features(strength: Tensor, width: int = _GUIDANCE_WIDTH) -> Tensor:

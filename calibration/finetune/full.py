@@ -156,16 +156,9 @@ class FullFinetune(BrainStage):
         if "unet" in self.averages:
             unet.load_state_dict(self.averages["unet"].state_dict())
         additions.fold(unet, tokens=not self.by_vector)
-        made, old = self.generator, self.generator
-        prefix = self.averages.get("prefix")
+        made, prefix = self.generator, self.averages.get("prefix")
         if isinstance(prefix, PrefixInput):
-            made = FullGenerator(
-                old.family.name,
-                unet=prefix.folded(unet),
-                vae=old.decoder.vae,
-                vocoder=old.vocoder.vocoder,
-                schedule=old.schedule,
-            )
+            made = made.with_unet(prefix.folded(unet))
         return made.requires_grad_(False).eval()
 
     def _additions(self, networks: dict[str, nn.Module]) -> Additions:

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["TaughtWindows", "made_error"]
+from models.nets.full.prefix import told
+
+__all__ = ["TaughtBatch", "TaughtWindows"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,18 +31,10 @@ class TaughtWindows:
         """Return the number of windows."""
         return len(self.latents)
 
-    def sounds(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
-        """Return clean latents, (batch, 8, frames, 16)."""
-        return torch.from_numpy(self.latents[rows]).to(device)
-
-    def parts(self, rows: NDArray[np.int64], device: torch.device) -> list[Tensor]:
-        """Return the parts of the conditions."""
-        return [part.to(device) for part in self.conditions(rows)]
-
-    def known(
+    def batch(
         self, rows: NDArray[np.int64], rng: np.random.Generator | None, device: torch.device
-    ) -> Tensor | None:
-        """Return which frames are told, (batch, 1, frames, 1); None if that is never so.
+    ) -> TaughtBatch:
+        """Return some of the windows.
 
         Parameters
         ----------
@@ -49,26 +43,39 @@ class TaughtWindows:
             Draws which windows go on from what is known; without, all that can do.
         device : torch.device
         """
+        clean = torch.from_numpy(self.latents[rows]).to(device)
+        parts = [part.to(device) for part in self.conditions(rows)]
         if self.n_known is None or not self.prefix:
-            return None
+            return TaughtBatch(clean, parts, None)
         count = np.minimum(self.n_known[rows], self.prefix)
         if rng is not None:
             count = np.where(rng.uniform(size=len(rows)) < self.prefixed, count, 0)
         from_end = self.prefix - np.arange(self.latents.shape[2])
         known = (from_end > 0) & (from_end <= count[:, None])
-        return torch.from_numpy(known.astype(np.float32)[:, None, :, None]).to(device)
+        told_frames = torch.from_numpy(known.astype(np.float32)[:, None, :, None])
+        return TaughtBatch(clean, parts, told_frames.to(device))
 
 
-def made_error(squares: Tensor, known: Tensor | None) -> Tensor:
-    """Return each window's mean over the frames that are to be made, (batch,).
+@dataclass(frozen=True, slots=True, eq=False)
+class TaughtBatch:
+    """Sounds, their conditions, and which of their frames are told."""
 
-    Parameters
-    ----------
-    squares : Tensor of shape (batch, 8, frames, 16)
-    known : Tensor of shape (batch, 1, frames, 1), optional
-        What is told is not to be made.
-    """
-    if known is not None:
-        squares = squares * (1.0 - known) / (1.0 - known).mean(2, keepdim=True)
-    error: Tensor = squares.flatten(1).mean(1)
-    return error
+    clean: Tensor  # (batch, 8, frames, 16)
+    parts: list[Tensor]  # as the family's denoiser takes them
+    known: Tensor | None  # (batch, 1, frames, 1), 1 where told; None: nothing ever is
+
+    def heard(self, x: Tensor) -> Tensor:
+        """Return what the denoiser reads: noisy latents, and what is told."""
+        return x if self.known is None else told(x, self.clean, self.known)
+
+    def made_error(self, squares: Tensor) -> Tensor:
+        """Return each window's mean over the frames that are to be made, (batch,).
+
+        Parameters
+        ----------
+        squares : Tensor of shape (batch, 8, frames, 16)
+        """
+        if self.known is not None:  # what is told is not to be made
+            squares = squares * (1.0 - self.known) / (1.0 - self.known).mean(2, keepdim=True)
+        error: Tensor = squares.flatten(1).mean(1)
+        return error

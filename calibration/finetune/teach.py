@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from calibration.finetune.convert import GrownDenoiser, grow, grown_generator
 from calibration.finetune.convert_settings import ConvertSettings
-from calibration.finetune.taught import TaughtWindows, made_error
+from calibration.finetune.taught import TaughtBatch, TaughtWindows
 from calibration.training.loop import Stage, autocast
 from calibration.training.settings import TrainingSettings
 from models.nets.full.generator import FullGenerator
-from models.nets.full.prefix import told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,13 +61,12 @@ class ConvertStage(Stage):
         grown = self.networks["grown"]
         assert isinstance(grown, GrownDenoiser)
         rows = rng.integers(0, len(self.windows), self.batch)
-        x0 = self.windows.sounds(rows, self.device)
-        eps = torch.randn(x0.shape, generator=noise, device=self.device)
-        times = torch.randint(len(self.alphas), (len(x0),), generator=noise, device=self.device)
         low, high = self.options.low, self.options.high
-        strength = torch.from_numpy(rng.uniform(low, high, len(x0)).astype(np.float32))
-        known = self.windows.known(rows, rng, self.device)
-        loss = self._loss(grown, x0, eps, times, strength.to(self.device), rows, known).mean()
+        strength = torch.from_numpy(rng.uniform(low, high, len(rows)).astype(np.float32))
+        given = self.windows.batch(rows, rng, self.device)
+        eps = torch.randn(given.clean.shape, generator=noise, device=self.device)
+        times = torch.randint(len(self.alphas), (len(rows),), generator=noise, device=self.device)
+        loss = self._loss(grown, given, eps, times, strength.to(self.device)).mean()
         self.update(loss, "grown")
         return {"loss": loss}
 
@@ -80,14 +77,14 @@ class ConvertStage(Stage):
         assert isinstance(grown, GrownDenoiser)
         source = torch.Generator().manual_seed(self.run.seed + 5)
         rows = np.arange(min(len(self.windows), 32))
-        x0 = self.windows.sounds(rows, self.device)
+        given = self.windows.batch(rows, None, self.device)
         strength = torch.full((len(rows),), self.options.strength, device=self.device)
-        total, known = 0.0, self.windows.known(rows, None, self.device)
+        total = 0.0
         for thousandth in _CHECKS:
-            eps = torch.randn(x0.shape, generator=source).to(self.device)
+            eps = torch.randn(given.clean.shape, generator=source).to(self.device)
             level = thousandth * len(self.alphas) // 1000
             times = torch.full((len(rows),), level, device=self.device)
-            total += float(self._loss(grown, x0, eps, times, strength, rows, known).mean())
+            total += float(self._loss(grown, given, eps, times, strength).mean())
         return {"loss": total / len(_CHECKS)}
 
     def converted(self) -> FullGenerator:
@@ -99,19 +96,17 @@ class ConvertStage(Stage):
     def _loss(
         self,
         grown: GrownDenoiser,
-        x0: Tensor,
+        given: TaughtBatch,
         eps: Tensor,
         times: Tensor,
         strength: Tensor,
-        rows: NDArray[np.int64],
-        known: Tensor | None,
     ) -> Tensor:
+        x0, parts = given.clean, given.parts
         alpha = self.alphas[times].reshape(-1, 1, 1, 1)
         sigma = (1.0 - alpha.square()).sqrt()
         x = (alpha * x0 + sigma * eps).float()
-        parts = self.windows.parts(rows, self.device)
         free = [torch.zeros_like(parts[0]), *parts[1:]]
-        heard = x if known is None else told(x, x0, known)
+        heard = given.heard(x)
         with autocast(self.run):
             with torch.no_grad():
                 said = self.teacher.denoiser(heard, times, *parts).double()
@@ -123,4 +118,4 @@ class ConvertStage(Stage):
         else:
             said_so, so_it_is = (guided - sigma * x) / alpha, alpha * eps - sigma * x0
         wanted = torch.where(alpha < self.options.least_alpha, so_it_is, said_so)
-        return made_error((predicted.double() - wanted).square(), known).float()
+        return given.made_error((predicted.double() - wanted).square()).float()

@@ -14,7 +14,6 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from calibration.training.material import Material
 from calibration.training.settings import TrainingSettings
 from calibration.whole_file import write_whole
 from models.nets.dit import Denoiser
-from models.nets.samplers import uniform_times
+from models.nets.samplers import heun, uniform_times
 from models.nets.sizes import LATENT
 from models.nets.stretch import PREFIX
 
@@ -265,13 +264,10 @@ def heun_path(
         1 is none.
     """
     velocity = guided(denoiser, dict(given), guidance)
-    states = [x]
-    for now, then in pairwise(uniform_times(steps)):
-        first = velocity(x, now)
-        second = velocity(x + (then - now) * first, then)
-        x = x + (then - now) * 0.5 * (first + second)
-        if then in MOMENTS:
-            states.append(x)
+    states, times = [x], uniform_times(steps)
+    each = steps // (len(MOMENTS) - 1)
+    for first in range(0, steps, each):
+        states.append(heun(velocity, states[-1], times[first : first + each + 1]))
     return torch.stack(states, dim=1)
 
 

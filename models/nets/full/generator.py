@@ -96,6 +96,24 @@ class FullGenerator(nn.Module):
         # The network halves time at each of its blocks but the last, and joins the halves again.
         self.multiple = 2 ** (len(config.block_out_channels) - 1)
 
+    def with_unet(self, unet: nn.Module, *, schedule: NoiseSchedule | None = None) -> FullGenerator:
+        """Return a generator with another denoising network; decoder and vocoder are shared.
+
+        Parameters
+        ----------
+        unet : diffusers UNet
+            Of the same family.
+        schedule : NoiseSchedule, optional
+            If it predicts something else.
+        """
+        return FullGenerator(
+            self.family.name,
+            unet=unet,
+            vae=self.decoder.vae,
+            vocoder=self.vocoder.vocoder,
+            schedule=schedule or self.schedule,
+        ).eval()
+
     def latent_shape(self, n_frames: int, *, batch: int = 1) -> tuple[int, int, int, int]:
         """Return the shape of latents, hence of noise, of so many frames of 40 ms.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calibration.finetune.consistency import ConsistencyStage
 from calibration.finetune.convert_settings import ConsistencySettings
-from calibration.finetune.taught import TaughtWindows, made_error
+from calibration.finetune.taught import TaughtBatch, TaughtWindows
 from calibration.training.checkpoint import FINAL, read_note
 from calibration.training.loop import train_stage
 from calibration.training.settings import TrainingSettings
@@ -57,18 +57,18 @@ def _stage(
     )
 
 
-def _path(stage: ConsistencyStage, x: Tensor, given: object) -> Tensor:
+def _path(stage: ConsistencyStage, x: Tensor, given: TaughtBatch) -> Tensor:
     for place in range(stage.options.points):
         at = torch.full((len(x),), place)
         with torch.no_grad():
-            x = stage._ahead(x, at, given)  # type: ignore[arg-type]
+            x = stage._ahead(x, at, given)
     return x
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
 def test_the_path_that_is_learnt_is_the_samplers(prediction: Prediction) -> None:
     stage = _stage(prediction=prediction)
-    given = stage._given(stage.windows, np.arange(2), None)
+    given = stage.windows.batch(np.arange(2), None, stage.device)
     noise = torch.randn(given.clean.shape, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         wanted = stage.teacher.latents(
@@ -88,7 +88,7 @@ def test_heuns_path_is_nearer_to_that_of_many_levels() -> None:
         ("many", replace(_OPTIONS, points=200)),
     ):
         stage = _stage(options, generator=generator)
-        given = stage._given(stage.windows, np.arange(2), None)
+        given = stage.windows.batch(np.arange(2), None, stage.device)
         noise = torch.randn(given.clean.shape, generator=torch.Generator().manual_seed(3))
         ends[name] = _path(stage, noise, given)
     far = {name: float((ends[name] - ends["many"]).square().mean()) for name in ("euler", "heun")}
@@ -97,7 +97,7 @@ def test_heuns_path_is_nearer_to_that_of_many_levels() -> None:
 
 def test_a_jump_is_one_step_of_the_sampler_and_the_end_stays_as_it_is() -> None:
     stage = _stage()
-    given = stage._given(stage.windows, np.arange(2), None)
+    given = stage.windows.batch(np.arange(2), None, stage.device)
     noise = torch.randn(given.clean.shape, generator=torch.Generator().manual_seed(3))
     first = torch.zeros(2, dtype=torch.int64)
     with torch.no_grad():
@@ -129,12 +129,11 @@ def test_what_is_known_is_told_and_neither_made_nor_scored() -> None:
     n_known = np.array([_PREFIX, 2, 0, _PREFIX, 1, _PREFIX])
     windows = _windows(n_known=n_known)
     stage = _stage(generator=with_room(shallow_generator("musicldm"), heard=0.3), windows=windows)
-    given = stage._given(windows, np.arange(_N), None)
+    given = windows.batch(np.arange(_N), None, stage.device)
     assert given.known is not None
     assert given.known[:, 0, :, 0].sum(1).tolist() == n_known.tolist()
-    noise = torch.randn(given.clean.shape, generator=torch.Generator().manual_seed(3))
+    x = torch.randn(given.clean.shape, generator=torch.Generator().manual_seed(3))
     first = torch.zeros(_N, dtype=torch.int64)
-    x = stage._with_known(noise, first, given, noise)
     known = given.known.expand_as(x) > 0
     assert torch.allclose(_path(stage, x, given)[known], given.clean[known], atol=1e-4)
     with torch.no_grad():
@@ -148,8 +147,8 @@ def test_what_is_known_is_told_and_neither_made_nor_scored() -> None:
     assert torch.equal(jump[known], given.clean[known])
     assert not torch.allclose(jump[:1, :, _PREFIX:], deaf[:1, :, _PREFIX:], atol=1e-4)
     off = torch.ones_like(x) * given.known  # errors where nothing is to be made
-    assert float(made_error(off, given.known).abs().max()) == 0.0
-    assert torch.allclose(made_error(torch.ones_like(x), given.known), torch.ones(_N))
+    assert float(given.made_error(off).abs().max()) == 0.0
+    assert torch.allclose(given.made_error(torch.ones_like(x)), torch.ones(_N))
     loss = stage.advance(0, *stage.generators(0))["consistency"]
     assert np.isfinite(float(loss.detach()))
 

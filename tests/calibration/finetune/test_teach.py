@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from calibration.finetune.teach import ConvertStage
 from calibration.training.loop import train_stage
 from calibration.training.settings import TrainingSettings
 from models.errors import SettingError
+from tests.calibration.training.stopping import StopAt
 from tests.models.nets.full.tiny import tiny_generator
 
 _OPTIONS = ConvertSettings(
@@ -63,16 +63,9 @@ def test_the_new_output_learns_what_the_guided_checkpoint_says_and_leaves_as_it_
 def test_a_stopped_conversion_resumes_to_the_same_weights(tmp_path: Path) -> None:
     options = ConvertSettings(steps=6, batch=2, warmup=1)
 
-    class AfterSome(Event):
-        asked = 0
-
-        def is_set(self) -> bool:
-            self.asked += 1
-            return self.asked > 3
-
     through = _stage(options)
     assert train_stage(through, tmp_path / "a")
-    assert not train_stage(_stage(options), tmp_path / "b", stop=AfterSome())
+    assert not train_stage(_stage(options), tmp_path / "b", stop=StopAt(3))
     resumed = _stage(options)
     assert train_stage(resumed, tmp_path / "b", resume=True)
     for name, value in through.result().items():

@@ -67,10 +67,4 @@ def with_room(generator: FullGenerator, *, heard: float = 0.0) -> FullGenerator:
     with torch.no_grad():
         more = unet.conv_in.weight[:, 8:]
         more.copy_(heard * torch.randn(more.shape, generator=torch.Generator().manual_seed(5)))
-    return FullGenerator(
-        generator.family.name,
-        unet=unet,
-        vae=generator.decoder.vae,
-        vocoder=generator.vocoder.vocoder,
-        schedule=generator.schedule,
-    ).eval()
+    return generator.with_unet(unet)
